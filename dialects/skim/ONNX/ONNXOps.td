@@ -1,0 +1,42 @@
+//===- ONNXOps.td - the generic node ------------------------*- tablegen -*-===//
+#ifndef SKIM_ONNX_OPS_TD
+#define SKIM_ONNX_OPS_TD
+
+include "mlir/IR/OpBase.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+include "skim/ONNX/ONNXDialect.td"
+
+class ONNX_Op<string mnemonic, list<Trait> traits = []> : Op<ONNX_Dialect, mnemonic, traits>;
+
+def ONNX_NodeOp : ONNX_Op<"node", [Pure]> {
+  let summary = "an ONNX node";
+  let description = [{
+    `domain` is empty for ai.onnx. Attributes of the node are in `node_attributes`. An omitted optional input is
+    a value of `onnx.none`; omitted outputs have type none. The node's name is its
+    location and `node_name`.
+
+    ```mlir
+    %y = onnx.node "MatMul"(%a, %b) {node_name = "/lm_head/MatMul"} : (tensor<?x64xf32>, tensor<64x512xf32>) -> tensor<?x512xf32>
+    ```
+  }];
+  let arguments = (ins StrAttr:$op_type, Variadic<AnyType>:$inputs, DefaultValuedStrAttr<StrAttr, "">:$domain,
+                       DefaultValuedAttr<I64Attr, "0">:$opset, OptionalAttr<StrAttr>:$node_name,
+                       OptionalAttr<DictionaryAttr>:$node_attributes);
+  let results = (outs Variadic<AnyType>:$outputs);
+  let regions = (region VariadicRegion<AnyRegion>:$bodies);
+  let assemblyFormat = "$op_type `(` $inputs `)` attr-dict `:` functional-type($inputs, $outputs) $bodies";
+}
+
+def ONNX_NoneOp : ONNX_Op<"none", [Pure]> {
+  let summary = "an omitted optional input";
+  let results = (outs NoneType:$result);
+  let assemblyFormat = "attr-dict";
+}
+
+def ONNX_YieldOp : ONNX_Op<"yield", [Pure, Terminator]> {
+  let summary = "ends a subgraph";
+  let arguments = (ins Variadic<AnyType>:$results);
+  let assemblyFormat = "($results^ `:` type($results))? attr-dict";
+}
+
+#endif

@@ -1,0 +1,16 @@
+#include "skim/Skim/SkimDialect.h"
+
+#include "skim/Skim/SkimEncodings.h"
+#include "skim/Skim/SkimOps.h"
+
+using namespace mlir;
+
+#include "skim/Skim/SkimDialect.cpp.inc"
+
+void skim::SkimDialect::initialize() {
+  registerEncodings();
+  addOperations<
+#define GET_OP_LIST
+#include "skim/Skim/SkimOps.cpp.inc"
+      >();
+}

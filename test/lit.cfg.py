@@ -1,0 +1,47 @@
+# Lit configuration: where the tools are, and what this machine lacks.
+import os
+import lit.formats
+import lit.llvm
+import lit.util
+
+config.name = "skim"
+config.test_format = lit.formats.ShTest(True)
+config.suffixes = [".mlir", ".test"]
+config.excludes = ["unit", "benchmarks", "tools", "Inputs"]
+config.test_source_root = os.path.join(config.skim_source, "test")
+config.test_exec_root = os.path.join(config.skim_build, "test")
+
+build_bin = os.path.join(config.skim_build, "bin")
+config.environment["PATH"] = os.pathsep.join(
+    [build_bin, os.path.join(config.skim_build, "test", "bin"), config.llvm_tools, os.environ["PATH"]])
+config.substitutions.append(("%skim_plugin", os.path.join(config.skim_build, "lib", "SkimPlugin.so")))
+config.substitutions.append(("%skim_source", config.skim_source))
+config.substitutions.append(("%skim_build", config.skim_build))
+
+venv_python = os.path.join(config.skim_source, ".venv", "bin", "python3")
+config.substitutions.append(("%python", venv_python if os.path.exists(venv_python) else "python3"))
+
+# Trained models and exports that are not part of the project.
+shared = os.environ.get("SKIM_SHARED", os.path.join(config.skim_source, "..", "shared"))
+if os.path.isdir(os.path.join(shared, "data")):
+    config.available_features.add("shared")
+    config.substitutions.append(("%shared", os.path.abspath(shared)))
+else:
+    config.substitutions.append(("%shared", "absent"))
+
+# SmolLM2 exports with their weights made (see scripts/make-models).
+models = os.environ.get("SKIM_MODELS", os.path.join(config.skim_source, ".cache", "models"))
+config.substitutions.append(("%models", os.path.abspath(models)))
+if os.path.isdir(models):
+    config.available_features.add("models")
+
+try:
+    flags = open("/proc/cpuinfo").read()
+except OSError:
+    flags = ""
+for feature, flag in [("avx2", " avx2 "), ("avx512", " avx512_vbmi "), ("avx512-bf16", " avx512_bf16 ")]:
+    if flag in flags:
+        config.available_features.add(feature)
+for name in ["SKIM_SHARED", "SKIM_MODELS", "HOME"]:
+    if name in os.environ:
+        config.environment[name] = os.environ[name]
