@@ -1,5 +1,7 @@
 #include "skim/Support/Sha256.h"
+#include "skim/Support/MappedFile.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstring>
@@ -125,5 +127,20 @@ std::string Sha256::hex() {
 std::string skim::sha256(std::string_view bytes) {
   Sha256 hash;
   hash.update(bytes);
+  return hash.hex();
+}
+
+Expected<std::string> skim::sha256OfFile(const std::string &path) {
+  Expected<std::shared_ptr<const MappedFile>> file = MappedFile::open(path, MappedFile::Access::Sequential);
+  if (!file)
+    return file.takeError();
+  Sha256 hash;
+  SequentialRelease behind(**file);
+  std::string_view bytes = (*file)->bytes();
+  constexpr size_t step = size_t(1) << 20;
+  for (size_t at = 0; at < bytes.size(); at += step) {
+    hash.update(bytes.substr(at, step));
+    behind.consumedUpTo(std::min(at + step, bytes.size()));
+  }
   return hash.hex();
 }

@@ -46,8 +46,7 @@ private:
 };
 
 /// A value, or a Failure. `auto v = f(); if (!v) return v.takeError(); use(*v);`
-template <typename T>
-class [[nodiscard]] Expected {
+template <typename T> class [[nodiscard]] Expected {
 public:
   Expected(T value) : storage(std::in_place_index<0>, std::move(value)) {}
   Expected(Failure failure) : storage(std::in_place_index<1>, std::move(failure)) {}

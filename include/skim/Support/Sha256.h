@@ -1,8 +1,17 @@
 //===- Sha256.h - FIPS 180-4 SHA-256 ---------------------------*- C++ -*-===//
+//
+// Own code rather than libcrypto: the runtime hashes a model's code within its
+// start-up budget and should not load a library of megabytes for one function;
+// with the CPU's SHA instructions this is as fast.
+//
+//===----------------------------------------------------------------------===//
 #ifndef SKIM_SUPPORT_SHA256_H
 #define SKIM_SUPPORT_SHA256_H
 
+#include "skim/Support/Error.h"
+
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -13,6 +22,9 @@ class Sha256 {
 public:
   Sha256();
   void update(std::string_view bytes);
+  void update(std::span<const uint8_t> bytes) {
+    update(std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()));
+  }
   /// The digest as 64 lower-case hex digits. The object is spent afterwards.
   std::string hex();
 
@@ -24,6 +36,9 @@ private:
 
 /// The digest of `bytes` as 64 lower-case hex digits.
 std::string sha256(std::string_view bytes);
+
+/// The digest of a file, read through a mapping whose pages are given back.
+Expected<std::string> sha256OfFile(const std::string &path);
 
 } // namespace skim
 
