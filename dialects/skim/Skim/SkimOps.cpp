@@ -16,6 +16,13 @@ LogicalResult ExternalOp::verify() {
     return emitOpError("expected an offset of at least 0, got ") << getOffset();
   if (isEncoded(getType()))
     return emitOpError("expected a plain tensor (components are assembled), got ") << getType();
+  if (std::optional<ArrayRef<int64_t>> strides = getStrides()) {
+    if (static_cast<int64_t>(strides->size()) != cast<RankedTensorType>(getType()).getRank())
+      return emitOpError("expected a stride for each dimension of ") << getType() << ", got " << strides->size();
+    for (int64_t stride : *strides)
+      if (stride < 0)
+        return emitOpError("expected strides of at least 0, got ") << stride;
+  }
   return success();
 }
 

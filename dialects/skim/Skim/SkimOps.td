@@ -12,18 +12,22 @@ class Skim_Op<string mnemonic, list<Trait> traits = []> : Op<Skim_Dialect, mnemo
 def Skim_ExternalOp : Skim_Op<"external", [Pure]> {
   let summary = "a large constant in a file";
   let description = [{
-    The bytes of `type` at `offset` of `file` (relative to the module's folder;
-    row-major, little endian). `sha256`, where known, is of these bytes. IR never
+    The elements of `type` in `file` (relative to the module's folder), little
+    endian, the first at byte `offset`; element (i, j, …) lies `strides[0]·i +
+    strides[1]·j + …` elements behind it. Without `strides`: row-major. So a
+    weight that a file holds transposed, or as columns of a packed one, needs no
+    copy. `sha256`, where known, is of the elements in row-major order. IR never
     holds more than 64 KiB of tensor data; everything larger is one of these.
 
     ```mlir
     %w = skim.external "model.onnx.data" offset = 4096 name = "model.norm.weight" : tensor<64xf32>
     ```
   }];
-  let arguments = (ins StrAttr:$file, I64Attr:$offset, OptionalAttr<StrAttr>:$sha256, OptionalAttr<StrAttr>:$name);
+  let arguments = (ins StrAttr:$file, I64Attr:$offset, OptionalAttr<DenseI64ArrayAttr>:$strides,
+                       OptionalAttr<StrAttr>:$sha256, OptionalAttr<StrAttr>:$name);
   let results = (outs AnyStaticShapeTensor:$result);
   let assemblyFormat = [{
-    $file `offset` `=` $offset (`sha256` `=` $sha256^)? (`name` `=` $name^)? attr-dict `:` type($result)
+    $file `offset` `=` $offset (`strides` `=` $strides^)? (`sha256` `=` $sha256^)? (`name` `=` $name^)? attr-dict `:` type($result)
   }];
   let hasVerifier = 1;
 }
