@@ -10,7 +10,7 @@ Expected<uint64_t> skim::parseByteSize(std::string_view text) {
     return fail("invalid size", {}, expected, "'" + std::string(text) + "'", "for example 512MiB, 3.9GB or 4000000000");
   };
   static constexpr const char *form = "a number with an optional unit of B, kB, MB, GB, TB, KiB, MiB, GiB or TiB";
-  // The number is mantissa / scale, both exact: 18 digits leave room for a unit of 2^40 in 128 bits.
+  // The number is mantissa / scale, both exact: 20 digits times a unit of 2^40 fit in 128 bits.
   unsigned __int128 mantissa = 0, scale = 1;
   int digits = 0;
   bool point = false, seen = false;
@@ -26,8 +26,8 @@ Expected<uint64_t> skim::parseByteSize(std::string_view text) {
     seen = true;
     if (mantissa != 0 || c != '0' || point)
       ++digits;
-    if (digits > 19)
-      return invalid("at most 19 digits");
+    if (digits > 20)
+      return invalid("at most 20 digits");
     mantissa = mantissa * 10 + static_cast<unsigned>(c - '0');
     if (point)
       scale *= 10;
