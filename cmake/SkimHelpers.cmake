@@ -70,3 +70,16 @@ macro(skim_tablegen td target)
   mlir_tablegen(${_out} ${_flags} EXTRA_INCLUDES ${PROJECT_SOURCE_DIR}/dialects ${MLIR_INCLUDE_DIRS})
   add_public_tablegen_target(${target})
 endmacro()
+
+# skim_add_pass(Stem [SOURCES ...] [LINK ...]): the library Skim<Stem> from
+# <Stem>.cpp (and SOURCES), declared in include/skim/Transforms/<Stem>.td.
+function(skim_add_pass stem)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  set(LLVM_TARGET_DEFINITIONS ${PROJECT_SOURCE_DIR}/include/skim/Transforms/${stem}.td)
+  set(out ${PROJECT_BINARY_DIR}/include/skim/Transforms)
+  file(MAKE_DIRECTORY ${out})
+  file(RELATIVE_PATH relative ${CMAKE_CURRENT_BINARY_DIR} ${out}/${stem}.h.inc)
+  mlir_tablegen(${relative} -gen-pass-decls -name=${stem} EXTRA_INCLUDES ${MLIR_INCLUDE_DIRS})
+  add_public_tablegen_target(Skim${stem}PassIncGen)
+  skim_add_library(Skim${stem} MLIR SOURCES ${stem}.cpp ${ARG_SOURCES} LINK ${ARG_LINK} DEPENDS Skim${stem}PassIncGen)
+endfunction()
