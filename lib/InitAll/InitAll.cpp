@@ -4,9 +4,18 @@
 #include "skim/LM/LMOps.h"
 #include "skim/ONNX/ONNXOps.h"
 #include "skim/Skim/SkimDialect.h"
+#include "skim/Transforms/AssignEncodings.h"
+#include "skim/Transforms/FuseLinears.h"
+#include "skim/Transforms/VerifyCache.h"
+#include "skim/Transforms/VerifyEncodings.h"
 
 void skim::registerAllDialects(mlir::DialectRegistry &registry) {
   registry.insert<SkimDialect, lm::LMDialect, onnx::ONNXDialect>();
 }
 
-void skim::registerAllPasses() {}
+void skim::registerAllPasses() {
+  registerAssignEncodings();
+  registerFuseLinears();
+  registerVerifyCache();
+  registerVerifyEncodings();
+}
