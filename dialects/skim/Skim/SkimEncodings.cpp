@@ -249,18 +249,53 @@ void PlanesAttr::print(AsmPrinter &printer) const {
   printer << ">";
 }
 
+/// The text of a part up to its colon: brackets balance in it.
+static StringRef partText(const char *begin) {
+  int depth = 0;
+  const char *end = begin;
+  for (; *end; ++end) {
+    if (StringRef("<[({").contains(*end))
+      ++depth;
+    else if (StringRef(">])}").contains(*end) && depth-- == 0)
+      break;
+    else if (depth == 0 && (*end == ':' || *end == ','))
+      break;
+  }
+  return StringRef(begin, end - begin).rtrim();
+}
+
+/// `#skim.codebook<bits = 2> : 16`, or an alias in place of the term. MLIR's own
+/// parser reads `: 16` after a dialect's attribute as that attribute's type, so
+/// such a term is parsed from its text; then the tokens are passed over by
+/// letting MLIR's parser fail at the count, silently.
+static ParseResult parsePart(AsmParser &parser, Attribute &part, int64_t &count) {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef text = partText(loc.getPointer());
+  if (!text.starts_with("#") || !text.take_until([](char c) { return c == '<'; }).contains('.') ||
+      text.end()[0] == ',' || text.end()[0] == ']')
+    return failure(parser.parseAttribute(part) || parser.parseColon() || parser.parseInteger(count));
+  std::string message;
+  {
+    ScopedDiagnosticHandler handler(parser.getContext(), [&](Diagnostic &diagnostic) {
+      if (message.empty())
+        message = diagnostic.str();
+      return success();
+    });
+    part = parseAttribute(text, parser.getContext());
+    Attribute ignored;
+    (void)parser.parseAttribute(ignored);
+  }
+  if (!part)
+    return parser.emitError(loc) << message;
+  return parser.parseInteger(count);
+}
+
 Attribute RowsAttr::parse(AsmParser &parser, Type) {
   SMLoc loc = parser.getCurrentLocation();
   SmallVector<Attribute> parts;
   SmallVector<int64_t> counts;
   if (parser.parseLess() || parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&]() -> ParseResult {
-        Attribute part;
-        int64_t count = 0;
-        if (parser.parseAttribute(part) || parser.parseColon() || parser.parseInteger(count))
-          return failure();
-        parts.push_back(part);
-        counts.push_back(count);
-        return success();
+        return parsePart(parser, parts.emplace_back(), counts.emplace_back());
       }) ||
       parser.parseGreater())
     return {};
