@@ -1,0 +1,36 @@
+//===- RoundToNearest.h - weights on a uniform grid -------------*- C++ -*-===//
+#ifndef SKIM_QUANTIZE_ROUNDTONEAREST_H
+#define SKIM_QUANTIZE_ROUNDTONEAREST_H
+
+#include "skim/Quantize/Matrix.h"
+
+namespace skim {
+
+struct UniformOptions : QuantizeOptions {
+  /// Also try smaller ranges that clip the extremes and keep what gives a group
+  /// the least squared error. Off: the range covers every value.
+  bool searchClipping = false;
+};
+
+/// Quantizes a block of rows to `#skim.uniform`.
+///
+/// Components (G = ⌈K / group⌉): `codes` U8 [N, ⌈K·bits/8⌉], LSB first,
+/// symmetric codes stored as q + 2^(bits−1); `scales` [N, G] in the format's
+/// type; asymmetric: `zeros`, U8 [N, ⌈G·bits/8⌉] LSB first, or F16 [N, G].
+///
+/// The grid of a group, always rounded to the stored type before the codes are
+/// chosen, so that every code is the nearest of what will be decoded:
+///  - symmetric: the value of largest magnitude lies at −2^(bits−1), with a
+///    negative scale if it is positive (as llama.cpp's Q4_0), or at
+///    ±(2^(bits−1) − 1); whichever has the smaller squared error.
+///  - asymmetric: from the smallest to the largest value, zero included and
+///    exact; with a float zero: zero not included.
+///
+/// Fails at a NaN or infinity (row and column), and where a scale or zero
+/// exceeds its type (row).
+Expected<QuantizedMatrix> quantizeUniform(const MatrixView &block, const UniformFormat &format,
+                                          const UniformOptions &options);
+
+} // namespace skim
+
+#endif // SKIM_QUANTIZE_ROUNDTONEAREST_H
