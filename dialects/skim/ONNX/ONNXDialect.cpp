@@ -15,3 +15,5 @@ void skim::onnx::ONNXDialect::initialize() {
 #include "skim/ONNX/ONNXOps.cpp.inc"
       >();
 }
+
+OpFoldResult skim::onnx::ConstantOp::fold(FoldAdaptor) { return getValueAttr(); }

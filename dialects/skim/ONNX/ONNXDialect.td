@@ -11,7 +11,9 @@ def ONNX_Dialect : Dialect {
   let description = [{
     One generic operation for every ONNX node, so that any graph can be looked
     at. Differences between opsets end at the importer: a node here has the
-    meaning of its operator's newest version that `opset` names.
+    meaning of its operator in opset 23 (com.microsoft: 1), with defaults made
+    explicit and constant `axes`, `split` and `repeats` as attributes
+    (include/skim/Import/ONNX/ImportONNX.h lists what is normalised).
   }];
 }
 

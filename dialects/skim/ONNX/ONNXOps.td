@@ -11,9 +11,14 @@ class ONNX_Op<string mnemonic, list<Trait> traits = []> : Op<ONNX_Dialect, mnemo
 def ONNX_NodeOp : ONNX_Op<"node", [Pure]> {
   let summary = "an ONNX node";
   let description = [{
-    `domain` is empty for ai.onnx. Attributes of the node are in `node_attributes`. An omitted optional input is
-    a value of `onnx.none`; omitted outputs have type none. The node's name is its
-    location and `node_name`.
+    `domain` is empty for ai.onnx; `opset` is 0 unless the node differs from what
+    the dialect's description says. Attributes of the node are in
+    `node_attributes`. An omitted optional input is a value of `onnx.none`; an
+    omitted result has type none. The node's name is its location and `node_name`,
+    the PyTorch module that made it `scope`. `shapes` holds the symbolic
+    dimensions of each result that has dynamic ones, `values` the contents of an
+    integer result (shape data) where they are known symbolically: equal text is
+    an equal number.
 
     ```mlir
     %y = onnx.node "MatMul"(%a, %b) {node_name = "/lm_head/MatMul"} : (tensor<?x64xf32>, tensor<64x512xf32>) -> tensor<?x512xf32>
@@ -21,10 +26,26 @@ def ONNX_NodeOp : ONNX_Op<"node", [Pure]> {
   }];
   let arguments = (ins StrAttr:$op_type, Variadic<AnyType>:$inputs, DefaultValuedStrAttr<StrAttr, "">:$domain,
                        DefaultValuedAttr<I64Attr, "0">:$opset, OptionalAttr<StrAttr>:$node_name,
-                       OptionalAttr<DictionaryAttr>:$node_attributes);
+                       OptionalAttr<DictionaryAttr>:$node_attributes, OptionalAttr<StrAttr>:$scope,
+                       OptionalAttr<ArrayAttr>:$shapes, OptionalAttr<StrArrayAttr>:$values);
   let results = (outs Variadic<AnyType>:$outputs);
   let regions = (region VariadicRegion<AnyRegion>:$bodies);
   let assemblyFormat = "$op_type `(` $inputs `)` attr-dict `:` functional-type($inputs, $outputs) $bodies";
+}
+
+def ONNX_ConstantOp : ONNX_Op<"constant", [Pure, ConstantLike, AllTypesMatch<["value", "result"]>]> {
+  let summary = "a small constant of an element type that arith does not know";
+  let description = [{
+    Unsigned integers, for instance; everything else is `arith.constant`.
+
+    ```mlir
+    %z = onnx.constant dense<[8, 8]> : tensor<2xui8>
+    ```
+  }];
+  let arguments = (ins ElementsAttr:$value);
+  let results = (outs AnyStaticShapeTensor:$result);
+  let assemblyFormat = "attr-dict $value";
+  let hasFolder = 1;
 }
 
 def ONNX_NoneOp : ONNX_Op<"none", [Pure]> {

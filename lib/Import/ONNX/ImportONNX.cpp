@@ -1,0 +1,44 @@
+#include "skim/Import/ONNX/ImportONNX.h"
+
+#include "Importer.h"
+#include "skim/ONNX/ONNXOps.h"
+#include "skim/Skim/SkimDialect.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Tools/mlir-translate/Translation.h"
+#include "llvm/Support/SourceMgr.h"
+
+using namespace mlir;
+using namespace skim;
+
+ImportedONNX skim::importONNX(const std::string &path, MLIRContext *context, const ImportONNXOptions &options) {
+  ImportedONNX out;
+  Expected<wire::Model> model = wire::readModel(path);
+  if (!model) {
+    out.failures.push_back(model.failure());
+    return out;
+  }
+  context->loadDialect<func::FuncDialect, arith::ArithDialect, SkimDialect, onnx::ONNXDialect>();
+  return onnx::Importer(std::move(*model), path, context, options).run();
+}
+
+void skim::registerImportONNXDialects(DialectRegistry &registry) {
+  registry.insert<func::FuncDialect, arith::ArithDialect, SkimDialect, onnx::ONNXDialect>();
+}
+
+void skim::registerImportONNXTranslation() {
+  static TranslateToMLIRRegistration registration(
+      "import-onnx", "import an ONNX model; weights stay in its files",
+      [](llvm::SourceMgr &sources, MLIRContext *context) -> OwningOpRef<Operation *> {
+        // External data lies beside the model, so its path is needed, not its bytes.
+        StringRef path = sources.getMemoryBuffer(sources.getMainFileID())->getBufferIdentifier();
+        ImportedONNX imported = importONNX(path.str(), context);
+        for (const Failure &failure : imported.failures)
+          emitError(UnknownLoc::get(context)) << failure.message();
+        if (!imported)
+          return nullptr;
+        return imported.module.release().getOperation();
+      },
+      registerImportONNXDialects);
+}
