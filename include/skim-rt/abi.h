@@ -30,17 +30,17 @@ extern "C" {
 typedef struct skim_step_args {
   int64_t batch;
   int64_t length;
-  const int32_t *tokens;      /* [batch, length] */
-  const int32_t *start;       /* [batch] tokens already in the cache */
-  const int32_t *count;       /* [batch] valid new tokens */
-  int64_t num_rows;           /* how many rows' logits are wanted (may be 0) */
-  const int32_t *rows;        /* [num_rows] row indices b * length + s, any order */
-  void *const *caches;        /* [batch] the cache block of each sequence */
-  const int64_t *capacity;    /* [batch] tokens that each block can hold */
-  const void *const *weights; /* program.weights in order: pointers, 64-byte aligned */
-  float *logits;              /* [num_rows, vocabulary] */
-  void *scratch;              /* program.scratch bytes, 64-byte aligned:
-                                 fixed + per_row * batch * length + per_thread * threads */
+  const int32_t *tokens;                          /* [batch, length] */
+  const int32_t *start;                           /* [batch] tokens already in the cache */
+  const int32_t *count;                           /* [batch] valid new tokens */
+  int64_t num_rows;                               /* how many rows' logits are wanted (may be 0) */
+  const int32_t *rows;                            /* [num_rows] row indices b * length + s, any order */
+  void *const *caches;                            /* [batch] the cache block of each sequence */
+  const int64_t *capacity;                        /* [batch] tokens that each block can hold */
+  const void *const *weights;                     /* program.weights in order: pointers, 64-byte aligned */
+  float *logits;                                  /* [num_rows, vocabulary] */
+  void *scratch;                                  /* program.scratch bytes, 64-byte aligned:
+                                                     fixed + per_row * batch * length + per_thread * threads */
   void (*barrier)(void *context, int32_t thread); /* returns when all threads have arrived */
   void *barrier_context;
 } skim_step_args;
@@ -78,8 +78,8 @@ typedef int32_t (*skim_sample_fn)(const float *logits, int64_t vocabulary, float
  * are the weight's component pointers in the target's layout.
  */
 typedef struct skim_linear_args {
-  const float *x;  /* [rows, K] */
-  float *y;        /* [rows, N] */
+  const float *x; /* [rows, K] */
+  float *y;       /* [rows, N] */
   int64_t rows;
   int64_t n;
   const void *const *components;

@@ -210,7 +210,7 @@ SKIM_RT_API skim_rt_status skim_rt_token_id(skim_rt_model *model, const char *te
  * `continues` not 0: the tokens continue a text, a leading space stays. */
 SKIM_RT_API skim_rt_status skim_rt_stream_create(skim_rt_model *model, int32_t flags, int32_t continues,
                                                  skim_rt_stream **stream);
-/* `*text` is zero-terminated and valid until the stream's next call. */
+/* `*text` is zero-terminated and valid until the stream's next call; `bytes` may be null. */
 SKIM_RT_API skim_rt_status skim_rt_stream_push(skim_rt_stream *stream, int32_t token, const char **text, size_t *bytes);
 SKIM_RT_API skim_rt_status skim_rt_stream_finish(skim_rt_stream *stream, const char **text, size_t *bytes);
 /* Null is allowed. A stream is used by one thread at a time. */

@@ -1,0 +1,131 @@
+//===- Model.h - a loaded package and the texts that run on it ---*- C++ -*-===//
+#ifndef SKIM_LIB_RUNTIME_MODEL_H
+#define SKIM_LIB_RUNTIME_MODEL_H
+
+#include "Region.h"
+#include "skim-rt/abi.h"
+#include "skim-rt/skim_rt.h"
+#include "skim/Runtime/Manifest.h"
+#include "skim/Runtime/ThreadPool.h"
+#include "skim/Support/Safetensors.h"
+#include "skim/Tokenizer/Tokenizer.h"
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace skim::rt {
+
+/// A program's shared object.
+class Code {
+public:
+  /// Loads `path` if its SHA-256 is `sha256`, and finds the functions of abi.h.
+  static Expected<Code> load(const std::string &path, const std::string &sha256);
+  Code(Code &&other) noexcept;
+  Code &operator=(Code &&) = delete;
+  ~Code();
+
+  skim_step_fn step = nullptr;
+  skim_sample_fn sample = nullptr;
+
+private:
+  Code() = default;
+  void *handle = nullptr;
+};
+
+class Session;
+
+/// Everything of a package that sessions share. Steps are serialised by a mutex.
+class Model {
+public:
+  struct Options {
+    int64_t capacity = 0;
+    unsigned threads = 0;
+    int64_t maxRows = 0;
+    std::string target;
+    bool pin = false;
+  };
+  static Expected<std::shared_ptr<Model>> open(const std::string &folder, const Options &options);
+
+  const Manifest &manifest() const { return about; }
+  const Program &program() const { return about.program; }
+  int64_t defaultCapacity() const { return capacity; }
+  int64_t maxRows() const { return rowLimit; }
+  int32_t threads() const { return pool.threads(); }
+  uint64_t weightBytes() const { return bytesOfWeights; }
+  uint64_t fileBytes() const { return weights.file().size(); }
+  uint64_t scratchBytes() const { return scratch.size(); }
+
+  /// One sequence's part of a step.
+  struct Sequence {
+    Session *session;
+    std::span<const int32_t> tokens;
+    skim_rt_logits wanted;
+  };
+  /// Checks everything, then runs. See skim_rt_step.
+  Error step(std::span<const Sequence> sequences, float *logits);
+
+  /// See skim_rt_sample.
+  Expected<int32_t> sample(const float *logits, const skim_rt_sampling &sampling, skim_rt_random *random);
+
+  /// The package's tokenizer, read at the first call; that call's error ever after.
+  Expected<const Tokenizer *> tokenizer();
+
+private:
+  Model(Manifest manifest, SafetensorsFile weights, Code code, ThreadPool::Options threads)
+      : about(std::move(manifest)), weights(std::move(weights)), code(std::move(code)), pool(threads) {}
+
+  /// One call of the generated step; the sequences fit into max_rows.
+  void runBlock(std::span<const Sequence> block, int64_t length, float *logits);
+  /// How many sequences from the front of `rest` should share a step.
+  size_t blockSize(std::span<const Sequence> rest) const;
+
+  Manifest about;
+  SafetensorsFile weights;
+  Code code;
+  ThreadPool pool;
+  int64_t capacity = 0;
+  int64_t rowLimit = 0;
+  uint64_t bytesOfWeights = 0;
+  std::vector<const void *> weightPointers;
+
+  std::mutex stepMutex; // guards what follows and the pool
+  Region scratch;
+  std::vector<int32_t> tokens, start, count, rows;
+  std::vector<void *> caches;
+  std::vector<int64_t> capacities;
+
+  std::mutex tokenizerMutex;
+  bool tokenizerRead = false;
+  Error tokenizerError;
+  std::unique_ptr<Tokenizer> loadedTokenizer;
+};
+
+/// The cache of one text.
+class Session {
+public:
+  static Expected<std::unique_ptr<Session>> create(std::shared_ptr<Model> model, int64_t capacity);
+  Expected<std::unique_ptr<Session>> fork(int64_t capacity);
+  Error truncate(int64_t length);
+  int64_t length() const { return used.load(std::memory_order_relaxed); }
+  int64_t capacity() const { return limit; }
+  Model &model() const { return *owner; }
+  const std::shared_ptr<Model> &sharedModel() const { return owner; }
+
+private:
+  friend class Model;
+  Session(std::shared_ptr<Model> model, Region cache, int64_t limit)
+      : owner(std::move(model)), cache(std::move(cache)), limit(limit) {}
+  std::shared_ptr<Model> owner;
+  Region cache;
+  int64_t limit;
+  std::mutex mutex; // held while the cache or its length changes, before the model's stepMutex
+  std::atomic<int64_t> used{0};
+};
+
+} // namespace skim::rt
+
+#endif // SKIM_LIB_RUNTIME_MODEL_H
