@@ -2,20 +2,23 @@
 
 #include "mlir/IR/DialectRegistry.h"
 #include "skim/LM/LMOps.h"
+#include "skim/Lane/LaneOps.h"
 #include "skim/ONNX/ONNXOps.h"
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/FuseLinears.h"
+#include "skim/Transforms/LowerLane.h"
 #include "skim/Transforms/VerifyCache.h"
 #include "skim/Transforms/VerifyEncodings.h"
 
 void skim::registerAllDialects(mlir::DialectRegistry &registry) {
-  registry.insert<SkimDialect, lm::LMDialect, onnx::ONNXDialect>();
+  registry.insert<SkimDialect, lane::LaneDialect, lm::LMDialect, onnx::ONNXDialect>();
 }
 
 void skim::registerAllPasses() {
   registerAssignEncodings();
   registerFuseLinears();
+  registerLowerLane();
   registerVerifyCache();
   registerVerifyEncodings();
 }

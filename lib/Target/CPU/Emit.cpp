@@ -3,12 +3,20 @@
 #include "skim/Target/CPU/Emit.h"
 
 #include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
+#include "skim/Lane/LaneOps.h"
+#include "skim/Skim/SkimDialect.h"
+#include "skim/Transforms/LowerLane.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
@@ -28,7 +36,8 @@ void skim::prepareEmission(MLIRContext &context) {
   registerBuiltinDialectTranslation(registry);
   registerLLVMDialectTranslation(registry);
   context.appendDialectRegistry(registry);
-  context.loadDialect<LLVM::LLVMDialect>();
+  context.loadDialect<func::FuncDialect, scf::SCFDialect, arith::ArithDialect, math::MathDialect, vector::VectorDialect,
+                      LLVM::LLVMDialect, cf::ControlFlowDialect, SkimDialect, lane::LaneDialect>();
   static std::once_flag once;
   std::call_once(once, [] {
     llvm::InitializeAllTargetInfos();
@@ -36,13 +45,22 @@ void skim::prepareEmission(MLIRContext &context) {
     llvm::InitializeAllTargetMCs();
     llvm::InitializeAllAsmPrinters();
     registerConversionPasses();
+    registerLowerLane();
   });
 }
 
 std::string skim::loweringPipeline(const TargetInfo &target) {
-  // Structured loops first: vector and arith lower to LLVM on their own after.
-  return "builtin.module(convert-scf-to-cf,convert-vector-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
-         "convert-index-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,convert-ub-to-llvm,reconcile-unrealized-casts)";
+  std::string features;
+  for (auto [have, name] : {std::pair(target.hasF16C, "f16c"), std::pair(target.hasVBMI, "vbmi"),
+                            std::pair(target.hasBF16, "bf16"), std::pair(target.hasVNNI, "vnni")})
+    if (have)
+      features += (features.empty() ? " features=" : ",") + std::string(name);
+  // Lane operations first: they become vector and arith. Loops before vector
+  // and arith, which lower to LLVM on their own.
+  return "builtin.module(lower-lane{isa=" + std::string(spellLaneSet(target.lanes)) + features +
+         "},convert-scf-to-cf,convert-vector-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
+         "convert-index-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,convert-ub-to-llvm,"
+         "reconcile-unrealized-casts)";
 }
 
 /// The first error diagnostic of a phase, as the text of a Failure.

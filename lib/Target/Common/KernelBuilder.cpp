@@ -7,6 +7,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "skim-rt/abi.h"
+#include "skim/Lane/LaneOps.h"
 
 #include <cstddef>
 
@@ -114,7 +115,7 @@ Value KernelBuilder::equal(Value a, Value b) {
 Value KernelBuilder::select(Value condition, Value a, Value b) {
   return arith::SelectOp::create(builder, loc, condition, a, b);
 }
-Value KernelBuilder::fma(Value a, Value b, Value c) { return LLVM::FMulAddOp::create(builder, loc, a, b, c); }
+Value KernelBuilder::fma(Value a, Value b, Value c) { return lane::FMAOp::create(builder, loc, a, b, c); }
 Value KernelBuilder::sqrt(Value a) { return math::SqrtOp::create(builder, loc, a); }
 Value KernelBuilder::abs(Value a) { return math::AbsFOp::create(builder, loc, a); }
 
@@ -138,29 +139,15 @@ Value KernelBuilder::toI64(Value a) {
 }
 
 Value KernelBuilder::toF32(Value a) {
-  Type element = getElementTypeOrSelf(a.getType());
-  if (element.isF32())
+  if (getElementTypeOrSelf(a.getType()).isF32())
     return a;
-  Type wide = withElement(a.getType(), f32());
-  if (element.isF16())
-    return arith::ExtFOp::create(builder, loc, wide, a);
-  // bf16 is the upper half of an f32.
-  Value bits = zeroExtend(bitcast(a, withElement(a.getType(), i16())), i32());
-  return bitcast(shl(bits, constant(bits.getType(), 16)), wide);
+  return lane::ExtendOp::create(builder, loc, withElement(a.getType(), f32()), a);
 }
 
 Value KernelBuilder::roundTo(Value a, Type element) {
-  Type narrow = withElement(a.getType(), element);
   if (element.isF32())
     return a;
-  if (element.isF16())
-    return arith::TruncFOp::create(builder, loc, narrow, a);
-  // Round to nearest even on the bit pattern; the argument is no NaN.
-  Value bits = bitcast(a, withElement(a.getType(), i32()));
-  auto c = [&](int64_t value) { return constant(bits.getType(), value); };
-  Value odd = bitAnd(shr(bits, c(16)), c(1));
-  Value rounded = shr(add(bits, add(odd, c(0x7fff))), c(16));
-  return bitcast(truncate(rounded, i16()), narrow);
+  return lane::RoundOp::create(builder, loc, withElement(a.getType(), element), a);
 }
 
 Value KernelBuilder::intToF32(Value a) {
@@ -216,11 +203,25 @@ static Value fold(KernelBuilder &k, Value vector, llvm::function_ref<Value(Value
 }
 
 Value KernelBuilder::sum(Value vector) {
+  if (isFloat(vector))
+    return lane::ReduceOp::create(builder, loc, f32(), vector);
   return fold(*this, vector, [&](Value a, Value b) { return add(a, b); });
 }
 Value KernelBuilder::maxAcross(Value vector) {
   return fold(*this, vector, [&](Value a, Value b) { return max(a, b); });
 }
+
+Value KernelBuilder::spread(Value bytes, int64_t bits, VectorType type, bool junk) {
+  return lane::SpreadOp::create(builder, loc, type, bytes, bits, junk);
+}
+Value KernelBuilder::lookup(Value table, Value codes) {
+  Type element = cast<VectorType>(table.getType()).getElementType();
+  return lane::LookupOp::create(builder, loc, withElement(codes.getType(), element), table, codes);
+}
+Value KernelBuilder::gather(Value table, Value codes) {
+  return lane::GatherOp::create(builder, loc, withElement(codes.getType(), f32()), table, codes);
+}
+Value KernelBuilder::dotBF16(Value a, Value b, Value acc) { return lane::DotBF16Op::create(builder, loc, a, b, acc); }
 
 //===----------------------------------------------------------------------===//
 // Memory
@@ -266,6 +267,10 @@ void KernelBuilder::storeFirst(Value value, Value pointer, Value count) {
   auto type = cast<VectorType>(value.getType());
   Value mask = firstLanes(*this, type.getNumElements(), count);
   LLVM::MaskedStoreOp::create(builder, loc, value, pointer, mask, static_cast<uint32_t>(byteSize(type)));
+}
+
+Value KernelBuilder::loadFirst(VectorType type, Value pointer, int64_t count) {
+  return lane::LoadOp::create(builder, loc, type, pointer, count);
 }
 
 void KernelBuilder::prefetch(Value pointer) {

@@ -1,13 +1,7 @@
 //===- EmitTest.cpp - a kernel becomes a shared object that runs -----------===//
 
 #include "skim/Target/CPU/Emit.h"
-#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "mlir/Dialect/Math/IR/Math.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "skim-rt/abi.h"
-#include "skim/Skim/SkimDialect.h"
 #include "skim/Target/CPU/Linear.h"
 #include "skim/Target/Common/KernelBuilder.h"
 
@@ -34,8 +28,7 @@ TEST(Emit, DenseLinear) {
     auto target = parseCPUTarget(name);
     ASSERT_TRUE(bool(target)) << target.message();
     MLIRContext context;
-    context.loadDialect<func::FuncDialect, scf::SCFDialect, arith::ArithDialect, math::MathDialect,
-                        vector::VectorDialect, LLVM::LLVMDialect, cf::ControlFlowDialect, SkimDialect>();
+    prepareEmission(context);
     OpBuilder builder(&context);
     Location loc = builder.getUnknownLoc();
     OwningOpRef<ModuleOp> module = ModuleOp::create(loc);

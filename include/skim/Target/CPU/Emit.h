@@ -11,8 +11,8 @@
 
 namespace skim {
 
-/// Registers what emission needs (translations, inline interfaces) in the
-/// context. Called by emitSharedObject; harmless to repeat.
+/// Loads the dialects that kernels are written in and registers what emission
+/// needs. To be called before building kernels; harmless to repeat.
 void prepareEmission(mlir::MLIRContext &context);
 
 /// Textual pipeline that lowers a module of kernels (func, scf, arith, math,

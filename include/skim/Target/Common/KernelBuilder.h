@@ -102,6 +102,17 @@ public:
   Value sum(Value vector);
   Value maxAcross(Value vector);
 
+  //===--- lane operations (dialects/skim/Lane) ---===//
+  /// Codes of `bits` bits packed in `bytes`, one a lane of `type`; with `junk`
+  /// the bits above a code are unspecified.
+  Value spread(Value bytes, int64_t bits, mlir::VectorType type, bool junk);
+  /// table[code mod entries]; codes as wide as entries.
+  Value lookup(Value table, Value codes);
+  /// f32 table in memory, i32 codes.
+  Value gather(Value table, Value codes);
+  /// acc[i] + a[2i]·b[2i] + a[2i+1]·b[2i+1].
+  Value dotBF16(Value a, Value b, Value acc);
+
   //===--- memory ---===//
   Value offset(Value pointer, Value bytes);
   Value offset(Value pointer, int64_t bytes) { return bytes == 0 ? pointer : offset(pointer, i64(bytes)); }
@@ -112,6 +123,7 @@ public:
   void store(Value value, Value pointer, unsigned alignment = 0);
   /// The first `count` lanes (i64), the others are zero and not touched.
   Value loadFirst(mlir::VectorType type, Value pointer, Value count);
+  Value loadFirst(mlir::VectorType type, Value pointer, int64_t count);
   void storeFirst(Value value, Value pointer, Value count);
   /// Brings the cache line of `pointer` near, for reading.
   void prefetch(Value pointer);
