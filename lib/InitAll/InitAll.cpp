@@ -8,6 +8,7 @@
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/FuseLinears.h"
 #include "skim/Transforms/LowerLane.h"
+#include "skim/Transforms/QuantizeWeights.h"
 #include "skim/Transforms/VerifyCache.h"
 #include "skim/Transforms/VerifyEncodings.h"
 
@@ -19,6 +20,7 @@ void skim::registerAllPasses() {
   registerAssignEncodings();
   registerFuseLinears();
   registerLowerLane();
+  registerQuantizeWeights();
   registerVerifyCache();
   registerVerifyEncodings();
 }

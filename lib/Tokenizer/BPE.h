@@ -2,7 +2,7 @@
 #ifndef SKIM_LIB_TOKENIZER_BPE_H
 #define SKIM_LIB_TOKENIZER_BPE_H
 
-#include "TokenizerFile.h"
+#include "Json.h"
 
 #include <array>
 #include <cstdint>
@@ -64,8 +64,7 @@ struct BPEWorkspace {
 /// The model of a tokenizer.json with "type": "BPE". Immutable.
 class BPE {
 public:
-  /// Takes the vocabulary out of `file`.
-  static Expected<BPE> create(TokenizerFile &file);
+  static Expected<BPE> create(const json::Value &model);
 
   /// Appends the ids of one word. With `mapBytes` the word is the text before
   /// unicode::mapBytes.
@@ -86,13 +85,11 @@ private:
     int32_t merged = -1;
   };
 
-  Error readVocabulary(TokenizerFile &file);
-  Error readMerges(const TokenizerFile &file);
+  Error readVocabulary(const json::Value &model);
+  Error readMerges(const json::Value &model);
   void insertMerge(Merge merge);
   const Merge *findMerge(int32_t left, int32_t right) const;
 
-  bool cutsBefore(std::string_view mark) const;
-  void encodeWord(std::string_view word, bool mapBytes, BPEWorkspace &space, std::vector<int32_t> &out) const;
   void encodeNew(std::string_view word, bool mapBytes, BPEWorkspace &space, std::vector<int32_t> &out) const;
   void addSymbols(std::string_view word, BPEWorkspace &space) const;
   void mergeAll(BPEWorkspace &space) const;
@@ -111,8 +108,6 @@ private:
   bool fuseUnknown = false;
   bool byteFallback = false;
   bool ignoreMerges = false;
-  bool cutsBeforeSpace = false;  // of mapped bytes
-  bool cutsBeforeSymbol = false; // U+2581
 };
 
 } // namespace skim

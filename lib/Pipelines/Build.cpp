@@ -1,0 +1,321 @@
+//===- Build.cpp - runs the phases -------------------------------------------===//
+
+#include "skim/Pipelines/Build.h"
+
+#include "Manifest.h"
+#include "mlir/Bytecode/BytecodeWriter.h"
+#include "mlir/IR/AsmState.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+#include "skim/Import/ONNX/ImportONNX.h"
+#include "skim/InitAll.h"
+#include "skim/Skim/SkimOps.h"
+#include "skim/Support/AtomicOutput.h"
+#include "skim/Support/Json.h"
+#include "skim/Target/CPU/Emit.h"
+#include "skim/Target/CPU/Step.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+
+using namespace mlir;
+using namespace skim;
+
+namespace {
+/// Turns diagnostics of passes into Failures, one line each, with their place.
+class Diagnostics {
+public:
+  Diagnostics(MLIRContext *context, std::vector<Failure> &failures)
+      : handler(context, [&failures](Diagnostic &diagnostic) {
+          if (diagnostic.getSeverity() != DiagnosticSeverity::Error)
+            return success(); // warnings and notes belong to skim-opt
+          Failure failure;
+          failure.what = diagnostic.str();
+          if (auto name = dyn_cast<NameLoc>(diagnostic.getLocation()))
+            failure.where = "node '" + name.getName().str() + "'";
+          failures.push_back(std::move(failure));
+          return success();
+        }) {}
+
+private:
+  ScopedDiagnosticHandler handler;
+};
+
+class Build {
+public:
+  Build(const BuildOptions &options, BuildReport &report, std::vector<Failure> &failures)
+      : options(options), report(report), failures(failures) {
+    DialectRegistry registry;
+    registerAllDialects(registry);
+    registerImportONNXDialects(registry);
+    context.appendDialectRegistry(registry);
+    context.loadAllAvailableDialects();
+    // The machine's cores belong to the quantizers; passes here are small.
+    context.disableMultithreading();
+  }
+
+  bool run();
+  /// Import and raise alone.
+  bool summarize(ModelSummary &summary);
+
+private:
+  bool fails(Error error) {
+    if (error)
+      failures.push_back(error.get());
+    return static_cast<bool>(error);
+  }
+  /// Runs a pipeline that `build` fills; false with failures recorded.
+  bool runPasses(llvm::function_ref<void(OpPassManager &)> build);
+  /// Dumps the IR after a phase; true if the build stops here.
+  bool finishPhase(Phase phase);
+  bool import();
+  bool load();
+  bool quantize(const std::string &weights);
+  bool describe();
+  bool generate();
+
+  const BuildOptions &options;
+  BuildReport &report;
+  std::vector<Failure> &failures;
+  MLIRContext context;
+  OwningOpRef<ModuleOp> module;
+  std::optional<AtomicDirectory> work;
+  Manifest manifest;
+  bool stop = false;
+};
+} // namespace
+
+static std::string folderOf(const std::string &path) {
+  StringRef parent = llvm::sys::path::parent_path(path);
+  return parent.empty() ? "." : parent.str();
+}
+
+/// The most tokens of a text, as a part of the module's facts.
+static void setModelContext(ModuleOp module, int64_t context) {
+  NamedAttrList facts(module->getAttrOfType<DictionaryAttr>("skim.model"));
+  facts.set("context", Builder(module.getContext()).getI64IntegerAttr(context));
+  module->setAttr("skim.model", facts.getDictionary(module.getContext()));
+}
+
+/// The module as text, or bytecode where the name ends in `.mlirbc`.
+static Error writeModule(ModuleOp module, const std::string &path) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  if (StringRef(path).ends_with(".mlirbc")) {
+    if (failed(writeBytecodeToFile(module, stream)))
+      return fail("cannot write bytecode", path);
+  } else {
+    module.print(stream, OpPrintingFlags().assumeVerified());
+    stream << "\n";
+  }
+  if (path == "-") {
+    llvm::outs() << text;
+    llvm::outs().flush();
+    return Error::success();
+  }
+  return writeFileAtomically(path, text);
+}
+
+bool Build::runPasses(llvm::function_ref<void(OpPassManager &)> build) {
+  PassManager manager(&context);
+  build(manager);
+  size_t before = failures.size();
+  Diagnostics diagnostics(&context, failures);
+  if (succeeded(manager.run(*module)))
+    return true;
+  if (failures.size() == before)
+    failures.push_back(fail("a pass failed without saying why", options.model));
+  return false;
+}
+
+bool Build::finishPhase(Phase phase) {
+  if (!options.dumpPhasesTo.empty()) {
+    if (std::error_code code = llvm::sys::fs::create_directories(options.dumpPhasesTo)) {
+      failures.push_back(fail("cannot create folder", options.dumpPhasesTo, "a folder to write to", code.message()));
+      return true;
+    }
+    std::string name = std::to_string(static_cast<int>(phase) + 1) + "-" + std::string(phaseName(phase)) + ".mlir";
+    if (fails(writeModule(*module, options.dumpPhasesTo + "/" + name)))
+      return true;
+  }
+  if (options.compileTo != phase)
+    return false;
+  stop = true;
+  fails(writeModule(*module, options.output));
+  return true;
+}
+
+bool Build::quantize(const std::string &weights) {
+  return runPasses([&](OpPassManager &manager) {
+    QuantizeWeightsOptions pass;
+    pass.base = folderOf(options.model);
+    pass.weights = weights;
+    pass.threads = options.threads;
+    manager.addPass(createQuantizeWeights(pass, options.progress));
+    addFences(manager);
+  });
+}
+
+bool Build::generate() {
+  for (const std::string &name : options.targets) {
+    Expected<TargetInfo> target = parseCPUTarget(name);
+    if (!target)
+      return !fails(target.takeError());
+    OwningOpRef<ModuleOp> code;
+    Expected<ProgramInfo> program = [&]() -> Expected<ProgramInfo> {
+      Diagnostics diagnostics(&context, failures);
+      return generateStep(*module, *target, code);
+    }();
+    if (!program)
+      return !fails(program.takeError());
+    if (!options.dumpPhasesTo.empty() &&
+        fails(writeModule(*code, options.dumpPhasesTo + "/7-generate-" + targetFolder(target->name) + ".mlir")))
+      return false;
+    if (options.compileTo == Phase::Generate) {
+      stop = true; // of the first target
+      return !fails(writeModule(*code, options.output));
+    }
+    std::string folder = "targets/" + targetFolder(target->name);
+    if (fails(work->makeFolder(folder)))
+      return false;
+    std::string file = folder + "/model.so";
+    if (fails(emitSharedObject(*code, *target, work->file(file))))
+      return false;
+    if (fails(manifest.addTarget(*program, *target, work->workPath(), file)))
+      return false;
+  }
+  return true;
+}
+
+/// The package's own description of the quantized model, and the IR itself.
+bool Build::describe() {
+  manifest.addLayers(*module, report);
+  return !fails(writeModule(*module, work->file("model.mlirbc"))) &&
+         !fails(manifest.addTokenizer(options, work->workPath())) && !fails(manifest.addSource(options.model));
+}
+
+/// From ONNX to quantized IR; true if the build goes on.
+bool Build::import() {
+  ImportedONNX imported = importONNX(options.model, &context);
+  if (!imported) {
+    failures = std::move(imported.failures);
+    return false;
+  }
+  module = std::move(imported.module);
+  if (finishPhase(Phase::Import))
+    return false;
+  if (!runPasses(buildRaisePipeline))
+    return false;
+  if (options.context > 0)
+    setModelContext(*module, options.context);
+  if (finishPhase(Phase::Raise) || finishPhase(Phase::Calibrate))
+    return false;
+  if (!runPasses([&](OpPassManager &manager) { buildAllocatePipeline(manager, options.allocate); }) ||
+      finishPhase(Phase::Allocate))
+    return false;
+  // Without a package the weights lie beside the IR that names them.
+  std::string weights = work ? work->file("weights.safetensors")
+                             : folderOf(options.output) + "/" +
+                                   (options.output == "-" ? "weights" : llvm::sys::path::stem(options.output).str()) +
+                                   ".safetensors";
+  if (!quantize(weights) || finishPhase(Phase::Quantize))
+    return false;
+  return !work || describe();
+}
+
+/// The quantized IR, weights and tokenizer of a package.
+bool Build::load() {
+  std::string folder = options.model;
+  Expected<Json> old = parseJsonFile(folder + "/manifest.json");
+  if (!old)
+    return !fails(old.takeError());
+  if (!old->is_object() || !old->contains("targets") || old->value("version", 0) != 1)
+    return !fails(fail("not a package of this version", folder, "a manifest.json of version 1", "another"));
+  {
+    Diagnostics diagnostics(&context, failures);
+    module = parseSourceFile<ModuleOp>(folder + "/model.mlirbc", &context);
+  }
+  if (!module) {
+    if (failures.empty())
+      failures.push_back(fail("damaged model", folder + "/model.mlirbc", "bytecode of Skim's dialects", "other bytes"));
+    return false;
+  }
+  if (options.context > 0)
+    setModelContext(*module, options.context);
+  manifest.addFromPackage(*old);
+  if (!work)
+    return true;
+  for (const char *name :
+       {"model.mlirbc", "weights.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+        "generation_config.json"}) {
+    std::string from = folder + "/" + name;
+    if (!llvm::sys::fs::exists(from))
+      continue;
+    // A link costs nothing; packages on other file systems are copied.
+    if (llvm::sys::fs::create_hard_link(from, work->file(name)))
+      if (std::error_code code = llvm::sys::fs::copy_file(from, work->file(name)))
+        return !fails(fail("cannot copy", from, "room and permission", code.message()));
+  }
+  return true;
+}
+
+bool Build::run() {
+  if (!options.compileTo || options.compileTo == Phase::Package) {
+    Expected<AtomicDirectory> created = AtomicDirectory::create(options.output, options.resume);
+    if (!created)
+      return !fails(created.takeError());
+    work.emplace(std::move(*created));
+  }
+  bool isPackage = llvm::sys::fs::is_directory(options.model);
+  if (!(isPackage ? load() : import()))
+    return stop && failures.empty();
+  if (!runPasses(buildFusePipeline) || finishPhase(Phase::Fuse) || !generate() || stop)
+    return stop && failures.empty();
+  return !fails(manifest.write(options, work->workPath())) && !fails(work->commit());
+}
+
+bool Build::summarize(ModelSummary &summary) {
+  ImportedONNX imported = importONNX(options.model, &context);
+  if (!imported) {
+    failures = std::move(imported.failures);
+    return false;
+  }
+  module = std::move(imported.module);
+  if (!runPasses(buildRaisePipeline))
+    return false;
+  llvm::DenseSet<Value> counted;
+  auto add = [&](Value weight, std::optional<StringRef> layer, std::optional<StringRef> onnxName) {
+    auto type = cast<RankedTensorType>(weight.getType());
+    summary.layers.push_back({layer.value_or("").str(), onnxName.value_or("").str(), formatName(type),
+                              type.getDimSize(0), type.getDimSize(1)});
+    if (counted.insert(weight).second)
+      summary.parameters += type.getNumElements();
+  };
+  module->walk([&](Operation *op) {
+    if (auto linear = dyn_cast<LinearOp>(op))
+      add(linear.getWeight(), linear.getLayer(), linear.getOnnxName());
+    else if (auto embed = dyn_cast<EmbedOp>(op))
+      add(embed.getTable(), embed.getLayer(), embed.getOnnxName());
+  });
+  return true;
+}
+
+bool skim::summarizeModel(const std::string &model, ModelSummary &summary, std::vector<Failure> &failures) {
+  BuildOptions options;
+  options.model = model;
+  BuildReport report;
+  return Build(options, report, failures).summarize(summary);
+}
+
+bool skim::buildPackage(const BuildOptions &options, BuildReport &report, std::vector<Failure> &failures) {
+  return Build(options, report, failures).run() && failures.empty();
+}
+
+bool skim::importModel(const std::string &model, const std::string &output, bool raise,
+                       std::vector<Failure> &failures) {
+  BuildOptions options;
+  options.model = model;
+  options.output = output;
+  options.compileTo = raise ? Phase::Raise : Phase::Import;
+  BuildReport report;
+  return buildPackage(options, report, failures);
+}

@@ -1,0 +1,45 @@
+//===- Manifest.h - what a package says about itself ------------*- C++ -*-===//
+#ifndef SKIM_LIB_PIPELINES_MANIFEST_H
+#define SKIM_LIB_PIPELINES_MANIFEST_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "skim/Pipelines/Build.h"
+#include "skim/Support/Json.h"
+#include "skim/Target/CPU/Step.h"
+#include "skim/Target/CPU/TargetInfo.h"
+
+#include <string>
+
+namespace skim {
+
+/// `cpu:x86-64-v4` as a folder name: `cpu-x86-64-v4`.
+std::string targetFolder(const std::string &target);
+
+/// The short name of a weight's encoding, or its element type where it is plain.
+std::string formatName(mlir::Type type);
+
+/// Collects manifest.json (contract: "The package"); `folder` is the package in the making.
+class Manifest {
+public:
+  /// The layers of the quantized module, with bits and bytes; fills `report` too.
+  void addLayers(mlir::ModuleOp module, BuildReport &report);
+  /// Hashes of the source model.
+  Error addSource(const std::string &model);
+  /// What an existing package says of its model, layers and tokenizer.
+  void addFromPackage(const Json &manifest);
+  /// Copies tokenizer files beside the model (or from `options.tokenizer`) and
+  /// records begin and end tokens.
+  Error addTokenizer(const BuildOptions &options, const std::string &folder);
+  /// A target's program; `code` is the name of its shared object inside the package.
+  Error addTarget(const ProgramInfo &program, const TargetInfo &target, const std::string &folder,
+                  const std::string &code);
+  /// Adds sizes and hashes of all files and writes manifest.json.
+  Error write(const BuildOptions &options, const std::string &folder);
+
+private:
+  Json json = Json::object();
+};
+
+} // namespace skim
+
+#endif // SKIM_LIB_PIPELINES_MANIFEST_H

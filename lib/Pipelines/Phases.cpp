@@ -1,0 +1,96 @@
+#include "skim/Pipelines/Phases.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+#include "skim/Transforms/AssignEncodings.h"
+#include "skim/Transforms/FuseLinears.h"
+#include "skim/Transforms/VerifyCache.h"
+#include "skim/Transforms/VerifyEncodings.h"
+
+using namespace mlir;
+using namespace skim;
+
+namespace {
+struct PhaseText {
+  std::string_view name, description;
+};
+} // namespace
+
+static constexpr PhaseText phases[] = {
+    {"import", "the ONNX graph as generic nodes, weights left in their files"},
+    {"raise", "nodes to language model operations and linears"},
+    {"calibrate", "statistics over text (not in this version: formats here need none)"},
+    {"allocate", "an encoding for every weight"},
+    {"quantize", "weights in their encodings"},
+    {"fuse", "linears merged for one kernel call, residuals folded"},
+    {"generate", "kernels and the step function"},
+    {"package", "manifest, weights, code and tokenizer in one folder"},
+};
+
+std::string_view skim::phaseName(Phase phase) { return phases[static_cast<size_t>(phase)].name; }
+std::string_view skim::phaseDescription(Phase phase) { return phases[static_cast<size_t>(phase)].description; }
+
+std::optional<Phase> skim::parsePhase(std::string_view name) {
+  for (auto [index, phase] : llvm::enumerate(phases))
+    if (phase.name == name)
+      return static_cast<Phase>(index);
+  return std::nullopt;
+}
+
+std::string skim::phaseNames() {
+  std::string names;
+  for (const PhaseText &phase : phases)
+    names += (names.empty() ? "" : " ") + std::string(phase.name);
+  return names;
+}
+
+/// After every phase: an encoded tensor that reached an upstream operation
+/// would be read as plain numbers, and a copied cache would lose tokens.
+void skim::addFences(OpPassManager &manager) {
+  manager.addPass(createVerifyEncodings());
+  manager.addPass(createVerifyCache());
+}
+
+void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &options) {
+  AssignEncodingsOptions pass;
+  pass.format = options.format;
+  pass.head = options.head;
+  pass.embeddings = options.embeddings;
+  pass.keep = llvm::SmallVector<std::string>(options.keep.begin(), options.keep.end());
+  pass.requantize = options.requantize;
+  manager.addPass(createAssignEncodings(pass));
+  addFences(manager);
+}
+
+void skim::buildFusePipeline(OpPassManager &manager) {
+  // Equal subexpressions first: linears that share an input must see the same value.
+  manager.addPass(createCSEPass());
+  manager.addNestedPass<func::FuncOp>(createFuseLinears());
+  addFences(manager);
+}
+
+namespace {
+/// The options of `skim-phase-allocate`.
+struct AllocatePipelineOptions : PassPipelineOptions<AllocatePipelineOptions> {
+  Option<std::string> format{*this, "format", llvm::cl::desc("term for the linears")};
+  Option<std::string> head{*this, "head", llvm::cl::desc("term for the head")};
+  Option<std::string> embeddings{*this, "embeddings", llvm::cl::desc("term for the embeddings")};
+  ListOption<std::string> keep{*this, "keep", llvm::cl::desc("REGEX=TERM")};
+};
+} // namespace
+
+void skim::registerPhasePipelines() {
+  PassPipelineRegistration<>("skim-phase-raise", "ONNX nodes to language model operations", buildRaisePipeline);
+  PassPipelineRegistration<AllocatePipelineOptions>("skim-phase-allocate", "an encoding for every weight",
+                                                    [](OpPassManager &manager, const AllocatePipelineOptions &options) {
+                                                      AllocateOptions plan;
+                                                      plan.format = options.format;
+                                                      plan.head = options.head;
+                                                      plan.embeddings = options.embeddings;
+                                                      plan.keep = {options.keep.begin(), options.keep.end()};
+                                                      buildAllocatePipeline(manager, plan);
+                                                    });
+  PassPipelineRegistration<>("skim-phase-fuse", "merges linears, folds residuals", buildFusePipeline);
+}

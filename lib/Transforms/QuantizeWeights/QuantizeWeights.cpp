@@ -1,0 +1,194 @@
+//===- QuantizeWeights.cpp - quantizes weights into a file ------------------===//
+
+#include "skim/Transforms/QuantizeWeights.h"
+
+#include "WeightWriter.h"
+#include "skim/Skim/SkimOps.h"
+#include "skim/Transforms/AssignEncodings.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/Path.h"
+
+using namespace mlir;
+
+namespace skim {
+#define GEN_PASS_DEF_QUANTIZEWEIGHTS
+#include "skim/Transforms/QuantizeWeights.h.inc"
+} // namespace skim
+
+using namespace skim;
+
+namespace {
+/// One tensor of the output file and where its elements come from.
+struct Piece {
+  ExternalOp source;                     // what is read
+  WeightEncoding encoding;               // null: elements are copied, or converted to `type`
+  SmallVector<Component> components;     // with an encoding
+  RankedTensorType type;                 // without one: the type that is written
+  std::string name;                      // of the tensor, or the prefix of its components
+  std::string layer;                     // for reports; empty: no linear or embedding
+  SmallVector<LinearOp> linears;
+  size_t first = 0; // index of its first tensor in the file
+};
+
+class QuantizeWeightsPass : public skim::impl::QuantizeWeightsBase<QuantizeWeightsPass> {
+public:
+  using QuantizeWeightsBase::QuantizeWeightsBase;
+  QuantizeWeightsPass(const QuantizeWeightsOptions &options, QuantizeProgress progress)
+      : QuantizeWeightsBase(options), progress(std::move(progress)) {}
+  void runOnOperation() override;
+
+private:
+  LogicalResult collect(SmallVectorImpl<Piece> &pieces);
+  void rewrite(Piece &piece, ArrayRef<TensorInfo> layout);
+
+  QuantizeProgress progress;
+};
+} // namespace
+
+std::unique_ptr<Pass> skim::createQuantizeWeights(const QuantizeWeightsOptions &options, QuantizeProgress progress) {
+  return std::make_unique<QuantizeWeightsPass>(options, std::move(progress));
+}
+
+/// Names in the file are the parameters' Hugging Face names: `LAYER.weight`.
+static std::string tensorName(ExternalOp source, StringRef layer, llvm::StringSet<> &taken) {
+  std::string name = layer.empty() ? source.getName().value_or("constant").str() : (layer + ".weight").str();
+  std::string unique = name;
+  for (unsigned i = 1; !taken.insert(unique).second; ++i)
+    unique = name + "." + std::to_string(i);
+  return unique;
+}
+
+LogicalResult QuantizeWeightsPass::collect(SmallVectorImpl<Piece> &pieces) {
+  llvm::StringSet<> taken;
+  auto result = getOperation().walk([&](ExternalOp source) -> WalkResult {
+    if (source->use_empty())
+      return WalkResult::advance();
+    Piece piece;
+    piece.source = source;
+    auto type = cast<RankedTensorType>(source.getType());
+    bool isComponent = false;
+    for (Operation *user : source->getUsers()) {
+      auto planned = dyn_cast_or_null<WeightEncoding>(user->getAttr(kEncodingAttr));
+      if (auto linear = dyn_cast<LinearOp>(user); linear && linear.getWeight() == source.getResult()) {
+        piece.linears.push_back(linear);
+        piece.encoding = planned;
+        // A tied table is named after the head last: embeddings come first in a model, heads last.
+        if (piece.layer.empty())
+          piece.layer = linear.getLayer().value_or("").str();
+      } else if (auto embed = dyn_cast<EmbedOp>(user)) {
+        piece.encoding = planned;
+        piece.layer = embed.getLayer().value_or("").str();
+      } else if (isa<AssembleOp>(user)) {
+        isComponent = true; // quantized in the source: codes are kept
+      }
+    }
+    piece.name = tensorName(source, piece.layer, taken);
+    piece.type = type;
+    if (auto dense = dyn_cast_or_null<DenseAttr>(piece.encoding)) {
+      piece.type = type.clone(dense.getType());
+      piece.encoding = {};
+    } else if (!piece.encoding && !isComponent && piece.layer.empty() && isa<FloatType>(type.getElementType())) {
+      // Norms, biases and frequencies: small, and f32 in every kernel.
+      piece.type = type.clone(Float32Type::get(&getContext()));
+    }
+    if (piece.encoding)
+      piece.components = skim::getComponents(piece.encoding, type.getShape());
+    pieces.push_back(std::move(piece));
+    return WalkResult::advance();
+  });
+  return failure(result.wasInterrupted());
+}
+
+/// Replaces the source by externals in the new file, assembled where encoded.
+void QuantizeWeightsPass::rewrite(Piece &piece, ArrayRef<TensorInfo> layout) {
+  OpBuilder builder(piece.source);
+  StringRef file = llvm::sys::path::filename(weights);
+  auto external = [&](size_t index, Type type) -> Value {
+    const TensorInfo &info = layout[index];
+    return ExternalOp::create(builder, piece.source.getLoc(), type, file, info.offset, /*strides=*/nullptr,
+                              /*sha256=*/nullptr, builder.getStringAttr(info.name));
+  };
+  Value replacement;
+  if (!piece.encoding) {
+    replacement = external(piece.first, piece.type);
+  } else {
+    SmallVector<Value> components;
+    for (auto [index, component] : llvm::enumerate(piece.components))
+      components.push_back(external(piece.first + index, component.type));
+    auto type = cast<RankedTensorType>(piece.source.getType());
+    auto encoded = RankedTensorType::get(type.getShape(), type.getElementType(), piece.encoding);
+    replacement = AssembleOp::create(builder, piece.source.getLoc(), encoded, components);
+  }
+  // The type says it now.
+  for (Operation *user : piece.source->getUsers())
+    user->removeAttr(kEncodingAttr);
+  piece.source.replaceAllUsesWith(replacement);
+  piece.source.erase();
+}
+
+void QuantizeWeightsPass::runOnOperation() {
+  SmallVector<Piece> pieces;
+  if (failed(collect(pieces)))
+    return signalPassFailure();
+
+  auto reportAt = [&](Operation *op, const Failure &failure) {
+    op->emitError() << failure.message();
+    signalPassFailure();
+  };
+
+  std::vector<TensorSpec> specs;
+  for (Piece &piece : pieces) {
+    piece.first = specs.size();
+    auto add = [&](std::string name, RankedTensorType type) -> Error {
+      std::optional<DType> dtype = dtypeOf(type.getElementType());
+      if (!dtype)
+        return fail("unsupported weight type", name, "f16, bf16, f32 or an integer", "another type");
+      specs.push_back({std::move(name), *dtype, std::vector<int64_t>(type.getShape())});
+      return Error::success();
+    };
+    if (!piece.encoding) {
+      if (Error error = add(piece.name, piece.type))
+        return reportAt(piece.source, error.get());
+      continue;
+    }
+    for (const Component &component : piece.components)
+      if (Error error = add(piece.name + "." + component.name, component.type))
+        return reportAt(piece.source, error.get());
+  }
+
+  Expected<SafetensorsWriter> writer = SafetensorsWriter::create(weights, std::move(specs));
+  if (!writer)
+    return reportAt(getOperation(), writer.failure());
+  WeightWriter output(*writer, base, threads);
+
+  size_t layers = llvm::count_if(pieces, [](const Piece &piece) { return !piece.layer.empty(); }), done = 0;
+  for (Piece &piece : pieces) {
+    Expected<WeightResult> written = piece.encoding
+                                         ? output.quantize(piece.source, piece.encoding, piece.components, piece.first)
+                                         : output.copy(piece.source, piece.type, piece.first);
+    if (!written)
+      return reportAt(piece.source, written.failure());
+    for (LinearOp linear : piece.linears)
+      linear->setAttr(kErrorAttr, Builder(&getContext()).getF32FloatAttr(static_cast<float>(written->error)));
+    if (!piece.layer.empty() && progress) {
+      auto type = cast<RankedTensorType>(piece.source.getType());
+      QuantizedLayer layer;
+      layer.name = piece.layer;
+      layer.format = piece.encoding ? piece.encoding.getShortName() : spellType(piece.type.getElementType());
+      layer.rows = type.getDimSize(0);
+      layer.columns = type.getRank() > 1 ? type.getDimSize(1) : 1;
+      layer.sourceBytes = type.getNumElements() * type.getElementTypeBitWidth() / 8;
+      layer.storedBytes = written->storedBytes;
+      layer.error = written->error;
+      layer.index = ++done;
+      layer.count = layers;
+      progress(layer);
+    }
+  }
+  std::vector<TensorInfo> layout = writer->layout();
+  if (Error error = writer->finish())
+    return reportAt(getOperation(), error.get());
+  for (Piece &piece : pieces)
+    rewrite(piece, layout);
+}

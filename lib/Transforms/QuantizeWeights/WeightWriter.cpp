@@ -1,0 +1,263 @@
+#include "WeightWriter.h"
+
+#include "skim/Quantize/Codebook.h"
+#include "skim/Quantize/RoundToNearest.h"
+#include "skim/Support/Float16.h"
+#include "skim/Support/Threads.h"
+#include "llvm/ADT/SmallString.h"
+#include "llvm/Support/Path.h"
+
+using namespace mlir;
+using namespace skim;
+
+std::optional<DType> skim::dtypeOf(Type type) {
+  if (type.isF32())
+    return DType::F32;
+  if (type.isF16())
+    return DType::F16;
+  if (type.isBF16())
+    return DType::BF16;
+  if (type.isInteger(8))
+    return DType::U8;
+  if (type.isInteger(16))
+    return DType::U16;
+  if (type.isInteger(32))
+    return DType::I32;
+  if (type.isInteger(64))
+    return DType::I64;
+  return std::nullopt;
+}
+
+std::string skim::spellType(Type type) {
+  std::string text;
+  llvm::raw_string_ostream(text) << type;
+  return text;
+}
+
+/// Rows of about 2 MiB of f32: enough to share among threads, small beside any memory limit.
+static int64_t blockRows(int64_t columns) {
+  return std::max<int64_t>(16, (int64_t(1) << 19) / std::max<int64_t>(1, columns));
+}
+
+Expected<std::shared_ptr<const MappedFile>> WeightWriter::open(ExternalOp source) {
+  std::shared_ptr<const MappedFile> &file = files[source.getFile()];
+  if (!file) {
+    llvm::SmallString<256> path(base);
+    llvm::sys::path::append(path, source.getFile());
+    Expected<std::shared_ptr<const MappedFile>> opened =
+        MappedFile::open(std::string(path), MappedFile::Access::Sequential);
+    if (!opened)
+      return opened.takeError();
+    file = *opened;
+  }
+  return file;
+}
+
+/// One dimension is a row; more than two fold their leading ones.
+Expected<MatrixSource> WeightWriter::matrix(ExternalOp source) {
+  Expected<std::shared_ptr<const MappedFile>> file = open(source);
+  if (!file)
+    return file.takeError();
+  auto type = cast<RankedTensorType>(source.getType());
+  std::string name = source.getName().value_or("").str();
+  std::optional<DType> dtype = dtypeOf(type.getElementType());
+  if (!dtype)
+    return fail("unsupported weight type", name, "f16, bf16 or f32", spellType(type.getElementType()));
+  int64_t columns = type.getRank() ? type.getShape().back() : 1;
+  int64_t rows = columns ? type.getNumElements() / columns : 0;
+  int64_t rowStride = columns, columnStride = 1;
+  if (std::optional<ArrayRef<int64_t>> strides = source.getStrides()) {
+    if (type.getRank() > 2)
+      return fail("unsupported strides", name, "a matrix", "rank " + std::to_string(type.getRank()));
+    columnStride = strides->empty() ? 1 : strides->back();
+    rowStride = type.getRank() == 2 ? strides->front() : 0;
+  }
+  return MatrixSource::create(*file, name, source.getOffset(), *dtype, rows, columns, rowStride, columnStride);
+}
+
+Error WeightWriter::copyBytes(ExternalOp source, size_t first) {
+  Expected<std::shared_ptr<const MappedFile>> file = open(source);
+  if (!file)
+    return file.takeError();
+  auto type = cast<RankedTensorType>(source.getType());
+  std::string name = source.getName().value_or("").str();
+  uint64_t size = type.getElementTypeBitWidth() / 8;
+  if (!source.getStrides()) {
+    Expected<std::span<const uint8_t>> bytes =
+        (*file)->slice(source.getOffset(), static_cast<uint64_t>(type.getNumElements()) * size, name);
+    return bytes ? writer.write(first, *bytes) : bytes.takeError();
+  }
+  // Strided integers (codes of a packed weight): element by element, row by row.
+  ArrayRef<int64_t> strides = *source.getStrides(), shape = type.getShape();
+  if (shape.size() > 2)
+    return fail("unsupported strides", name, "a matrix", "rank " + std::to_string(shape.size()));
+  int64_t rows = shape.size() == 2 ? shape[0] : 1, columns = shape.back();
+  int64_t rowStride = shape.size() == 2 ? strides[0] : 0, columnStride = strides.back();
+  if (rows == 0 || columns == 0)
+    return Error::success();
+  uint64_t extent = static_cast<uint64_t>((rows - 1) * rowStride + (columns - 1) * columnStride + 1) * size;
+  Expected<std::span<const uint8_t>> bytes = (*file)->slice(source.getOffset(), extent, name);
+  if (!bytes)
+    return bytes.takeError();
+  std::vector<uint8_t> row(columns * size);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j)
+      std::memcpy(row.data() + j * size, bytes->data() + (i * rowStride + j * columnStride) * size, size);
+    if (Error error = writer.write(first, i * row.size(), row))
+      return error;
+  }
+  return Error::success();
+}
+
+Expected<WeightResult> WeightWriter::copy(ExternalOp source, RankedTensorType type, size_t first) {
+  WeightResult result;
+  result.storedBytes = type.getNumElements() * type.getElementTypeBitWidth() / 8;
+  if (!isa<FloatType>(type.getElementType())) {
+    if (Error error = copyBytes(source, first))
+      return error;
+    return result;
+  }
+  Expected<MatrixSource> matrix = this->matrix(source);
+  if (!matrix)
+    return matrix.takeError();
+  DType target = *dtypeOf(type.getElementType());
+  int64_t columns = matrix->columns(), step = blockRows(columns);
+  std::vector<float> values(step * columns);
+  std::vector<uint16_t> halves(target == DType::F32 ? 0 : values.size());
+  double squaredError = 0, squaredNorm = 0;
+  for (int64_t begin = 0; begin < matrix->rows(); begin += step) {
+    int64_t rows = std::min(step, matrix->rows() - begin), count = rows * columns;
+    matrix->readRows(begin, begin + rows, values.data());
+    QuantizeOptions options;
+    options.threads = threads;
+    options.firstRow = begin;
+    if (Error error = checkFinite(MatrixView(values.data(), rows, columns), matrix->name().c_str(), options))
+      return error;
+    std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t *>(values.data()), count * sizeof(float));
+    if (target != DType::F32) {
+      (target == DType::F16 ? convertF32ToF16 : convertF32ToBF16)(values.data(), halves.data(), count);
+      for (int64_t i = 0; i < count; ++i) {
+        float stored = target == DType::F16 ? f16ToF32(halves[i]) : bf16ToF32(halves[i]);
+        if (!std::isfinite(stored))
+          return fail("weight too large", matrix->name() + " row " + std::to_string(begin + i / columns),
+                      std::string("a value that fits ") + dtypeName(target), std::to_string(values[i]), "keep it in f32");
+        double delta = double(values[i]) - stored;
+        squaredError += delta * delta;
+        squaredNorm += double(values[i]) * values[i];
+      }
+      bytes = {reinterpret_cast<const uint8_t *>(halves.data()), count * sizeof(uint16_t)};
+    }
+    if (Error error = writer.write(first, begin * columns * dtypeSize(target), bytes))
+      return error;
+  }
+  matrix->release();
+  result.error = squaredNorm > 0 ? squaredError / squaredNorm : 0;
+  return result;
+}
+
+/// The quantizers' own description of a leaf.
+static UniformFormat describe(UniformAttr attr) {
+  UniformFormat format;
+  format.bits = attr.getBits();
+  format.group = attr.getGroup();
+  format.asymmetric = attr.getAsymmetric();
+  format.floatZero = static_cast<bool>(attr.getZeroType());
+  format.scale = *dtypeOf(attr.getScaleType());
+  return format;
+}
+
+static CodebookFormat describe(CodebookAttr attr) {
+  CodebookFormat format;
+  format.bits = attr.getBits();
+  format.table = attr.getTable().isInteger(8) ? DType::I8 : *dtypeOf(attr.getTable());
+  format.tensorScope = attr.getTensorScope();
+  return format;
+}
+
+Expected<WeightResult> WeightWriter::quantize(ExternalOp source, WeightEncoding encoding,
+                                              ArrayRef<Component> components, size_t first) {
+  Expected<MatrixSource> matrix = this->matrix(source);
+  if (!matrix)
+    return matrix.takeError();
+  int64_t columns = matrix->columns(), step = blockRows(columns);
+  std::vector<float> values(step * columns);
+
+  // Calls `body` with each block of rows.
+  auto forEachBlock = [&](auto body) -> Error {
+    for (int64_t begin = 0; begin < matrix->rows(); begin += step) {
+      int64_t rows = std::min(step, matrix->rows() - begin);
+      matrix->readRows(begin, begin + rows, values.data());
+      QuantizeOptions options;
+      options.threads = threads;
+      options.firstRow = begin;
+      if (Error error = body(MatrixView(values.data(), rows, columns), options))
+        return error;
+    }
+    return Error::success();
+  };
+
+  double squaredError = 0, squaredNorm = 0;
+  // Puts a block's components at their rows; those of the whole tensor once.
+  auto store = [&](const QuantizedMatrix &block, int64_t firstRow) -> Error {
+    squaredError += block.squaredError;
+    squaredNorm += block.squaredNorm;
+    for (auto [index, component] : llvm::enumerate(components)) {
+      const QuantizedMatrix::Component *part = block.find(component.name);
+      if (!part)
+        return fail("quantizer gave no component", matrix->name(), component.name, "none");
+      bool whole = part->spec.rowBytes == 0;
+      if (whole && firstRow > 0)
+        continue;
+      if (Error error = writer.write(first + index, whole ? 0 : firstRow * part->spec.rowBytes, part->bytes))
+        return error;
+    }
+    return Error::success();
+  };
+
+  Error error;
+  if (auto uniform = dyn_cast<UniformAttr>(encoding)) {
+    UniformFormat format = describe(uniform);
+    error = forEachBlock([&](const MatrixView &block, const QuantizeOptions &common) -> Error {
+      UniformOptions options;
+      static_cast<QuantizeOptions &>(options) = common;
+      Expected<QuantizedMatrix> quantized = quantizeUniform(block, format, options);
+      return quantized ? store(*quantized, common.firstRow) : quantized.takeError();
+    });
+  } else if (auto codebook = dyn_cast<CodebookAttr>(encoding)) {
+    CodebookFormat format = describe(codebook);
+    std::optional<StoredTable> table;
+    if (format.tensorScope) {
+      SharedTableFit fit(format);
+      error = forEachBlock(
+          [&](const MatrixView &block, const QuantizeOptions &options) { return fit.add(block, MatrixView(), options); });
+      if (!error) {
+        Expected<StoredTable> solved = fit.solve();
+        if (!solved)
+          error = solved.takeError();
+        else
+          table = std::move(*solved);
+      }
+    }
+    if (!error)
+      error = forEachBlock([&](const MatrixView &block, const QuantizeOptions &options) -> Error {
+        Expected<QuantizedMatrix> quantized = table ? encodeWithTable(block, format, *table, options)
+                                                    : quantizeCodebook(block, MatrixView(), format, options);
+        return quantized ? store(*quantized, options.firstRow) : quantized.takeError();
+      });
+  } else {
+    error = fail("no quantizer for this format", matrix->name(), "uniform, codebook or dense", encoding.getShortName());
+  }
+  if (error) {
+    // The quantizer knows row and column; the layer is ours to add.
+    Failure failure = error.get();
+    if (failure.where.find(matrix->name()) == std::string::npos)
+      failure.where = matrix->name() + (failure.where.empty() ? "" : " " + failure.where);
+    return failure;
+  }
+  matrix->release();
+  WeightResult result;
+  for (const Component &component : components)
+    result.storedBytes += component.getBits() / 8;
+  result.error = squaredNorm > 0 ? squaredError / squaredNorm : 0;
+  return result;
+}

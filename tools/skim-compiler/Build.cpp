@@ -1,0 +1,174 @@
+//===- Build.cpp - skim import, quantize and compile -------------------------===//
+
+#include "Command.h"
+#include "skim/Pipelines/Build.h"
+#include "skim/Support/ByteSize.h"
+#include "skim/Support/Resources.h"
+
+#include <cstdio>
+#include <unistd.h>
+
+using namespace skim;
+using namespace skim::tool;
+
+namespace {
+struct Options {
+  BuildOptions build;
+  std::string bits, size, plan, method = "auto", stats, activations, kv, compileTo;
+  std::vector<std::string> text;
+  int64_t tune = 0;
+  uint64_t seed = 0;
+  bool dryRun = false, raise = false;
+};
+} // namespace
+
+/// Prints all but the last failure, which becomes the command's error.
+static Error reportAll(const std::vector<Failure> &failures) {
+  for (size_t i = 0; i + 1 < failures.size(); ++i)
+    std::fprintf(stderr, "skim: error: %s\n", failures[i].message().c_str());
+  return failures.empty() ? Error(fail("the build failed")) : Error(failures.back());
+}
+
+static double mebibytes(uint64_t bytes) { return bytes / 1048576.0; }
+
+/// A bar on a terminal, a line a layer elsewhere.
+static void printProgress(const QuantizedLayer &layer, const Stopwatch &watch) {
+  double bits = 8.0 * layer.storedBytes / (double(layer.rows) * layer.columns);
+  if (isatty(2)) {
+    double seconds = watch.seconds(), left = seconds / layer.index * (layer.count - layer.index);
+    int filled = static_cast<int>(30 * layer.index / layer.count);
+    std::fprintf(stderr, "\r\033[K[%.*s%*s] %zu/%zu  %.1f layers/s  ETA %.0f s  %s", filled,
+                 "##############################", 30 - filled, "", layer.index, layer.count, layer.index / seconds,
+                 left, layer.name.c_str());
+    if (layer.index == layer.count)
+      std::fputc('\n', stderr);
+    return;
+  }
+  std::fprintf(stderr, "[%3zu/%zu] %s [%lldx%lld] %.2f -> %.2f MiB (%s, %.2f b/w, error %.1e)\n", layer.index,
+               layer.count, layer.name.c_str(), static_cast<long long>(layer.rows),
+               static_cast<long long>(layer.columns), mebibytes(layer.sourceBytes), mebibytes(layer.storedBytes),
+               layer.format.c_str(), bits, layer.error);
+}
+
+static Error build(const BuildOptions &given, const std::string &compileTo) {
+  Stopwatch watch;
+  AnonymousMemorySampler memory;
+  BuildOptions options = given;
+  if (!compileTo.empty()) {
+    options.compileTo = parsePhase(compileTo);
+    if (!options.compileTo)
+      return fail("unknown phase", "--compile-to", phaseNames(), compileTo);
+  }
+  options.progress = [&](const QuantizedLayer &layer) { printProgress(layer, watch); };
+  BuildReport report;
+  std::vector<Failure> failures;
+  if (!buildPackage(options, report, failures))
+    return reportAll(failures);
+  if (report.parameters)
+    std::fprintf(stderr, "%s: %.4f true bits a weight, %llu bytes (linears %.2f MiB, others %.2f MiB), %.1f s, %.0f MiB "
+                         "peak anonymous memory\n",
+                 options.output.c_str(), report.bits, static_cast<unsigned long long>(report.bytes),
+                 mebibytes(report.linearBytes), mebibytes(report.otherBytes), watch.seconds(),
+                 mebibytes(memory.peakBytes()));
+  return Error::success();
+}
+
+static Error runImport(const Options &options) {
+  std::vector<Failure> failures;
+  std::string output = options.build.output.empty() ? "-" : options.build.output;
+  return importModel(options.build.model, output, options.raise, failures) ? Error::success() : reportAll(failures);
+}
+
+/// What the contract promises and later versions hold.
+static Error notYet(const char *option, const char *instead) {
+  return fail("option not in this version", option, instead, option);
+}
+
+static Error runQuantize(const Options &options) {
+  if (!options.bits.empty())
+    return notYet("--bits", "--format");
+  if (!options.size.empty())
+    return notYet("--size", "--format");
+  if (!options.plan.empty())
+    return notYet("--plan", "--format and --keep");
+  if (!options.activations.empty() && options.activations != "f32" && options.activations != "bf16")
+    return notYet("--activations", "f32 or bf16");
+  if (!options.kv.empty())
+    return notYet("--kv", "no --kv");
+  if (!options.stats.empty() || !options.text.empty())
+    return notYet("--stats and --text", "a method without calibration: rtn or kmeans");
+  if (options.tune)
+    return notYet("--tune", "no --tune");
+  if (options.dryRun)
+    return notYet("--dry-run", "no --dry-run");
+  if (options.build.allocate.format.empty())
+    return fail("quantize needs a format", "", "--format (w4g128, k4, k3, ...)", "none");
+  // The method follows from the format's leaf: nothing else is known for it here.
+  const std::string &format = options.build.allocate.format;
+  const char *natural = format.find("codebook") != std::string::npos || format[0] == 'k' ? "kmeans" : "rtn";
+  if (options.method != "auto" && options.method != natural)
+    return fail("method not in this version", "--method", std::string("auto or ") + natural + " for " + format,
+                options.method);
+  BuildOptions build = options.build;
+  build.mode = options.activations;
+  return ::build(build, options.compileTo);
+}
+
+static Error runCompile(const Options &options) { return ::build(options.build, options.compileTo); }
+
+static void addCommon(CLI::App *command, Options &options) {
+  command->add_option("--target", options.build.targets, "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu-sim:...")
+      ->capture_default_str();
+  command->add_option("--compile-to", options.compileTo, "stop after a phase: " + phaseNames());
+  command->add_option("--dump-phases-to", options.build.dumpPhasesTo, "folder for the IR after every phase");
+  command->add_option("--tokenizer", options.build.tokenizer, "tokenizer file or folder (default: beside the model)");
+  command->add_option("--context", options.build.context, "most tokens of a text (default: the model's)")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 24));
+  command->add_option("--threads", options.build.threads, "threads (default: all)")->check(CLI::Range(0, 1024));
+  command->add_flag("--resume", options.build.resume, "continue interrupted work");
+}
+
+void skim::tool::addImport(CLI::App &app, Action &action) {
+  auto options = std::make_shared<Options>();
+  CLI::App *command = addCommand(app, action, "import", "an ONNX model as IR", options, runImport);
+  command->add_option("model", options->build.model, "MODEL.onnx")->required();
+  command->add_option("-o,--output", options->build.output, "OUT.mlir or OUT.mlirbc (default: standard output)");
+  command->add_flag("--raise", options->raise, "as language model operations");
+}
+
+void skim::tool::addQuantize(CLI::App &app, Action &action) {
+  auto options = std::make_shared<Options>();
+  CLI::App *command = addCommand(app, action, "quantize", "an ONNX model to a package of fewer bits", options, runQuantize);
+  command->add_option("model", options->build.model, "MODEL.onnx")->required();
+  command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
+  command->add_option("--format", options->build.allocate.format, "term for the linears: w4g128, k3, #skim....");
+  command->add_option("--bits", options->bits, "true bits a weight");
+  command->add_option("--size", options->size, "bytes of all weights");
+  command->add_option("--plan", options->plan, "a plan file");
+  command->add_option("--method", options->method, "rtn gptq awq kmeans skim lqer l2qer qera abq auto")
+      ->check(CLI::IsMember({"rtn", "gptq", "awq", "kmeans", "skim", "lqer", "l2qer", "qera", "abq", "auto"}))
+      ->capture_default_str();
+  command->add_option("--stats", options->stats, "a statistics file");
+  command->add_option("--text", options->text, "calibration texts");
+  command->add_option("--activations", options->activations, "activation mode: f32 or bf16 (default: the target's)");
+  command->add_option("--kv", options->kv, "term for the cache");
+  command->add_option("--quantize-head", options->build.allocate.head, "term for the head (default: 16 bits)");
+  command->add_option("--quantize-embeddings", options->build.allocate.embeddings,
+                      "term for the embeddings (default: 16 bits)");
+  command->add_option("--keep", options->build.allocate.keep, "REGEX=TERM: these layers get TERM");
+  command->add_flag("--requantize", options->build.allocate.requantize, "also layers that arrive quantized");
+  command->add_option("--tune", options->tune, "tuning steps");
+  command->add_option("--seed", options->seed, "of what is random (nothing here)");
+  command->add_flag("--dry-run", options->dryRun, "only say what would be done");
+  addCommon(command, *options);
+}
+
+void skim::tool::addCompile(CLI::App &app, Action &action) {
+  auto options = std::make_shared<Options>();
+  CLI::App *command =
+      addCommand(app, action, "compile", "code for a target, weights as they are", options, runCompile);
+  command->add_option("model", options->build.model, "MODEL.onnx or IN.skim")->required();
+  command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
+  command->add_option("--activations", options->build.mode, "activation mode: f32 or bf16 (default: the target's)");
+  addCommon(command, *options);
+}

@@ -1,0 +1,14 @@
+//===- skim-compiler.cpp - the commands of skim that compile -----------------===//
+
+#include "Command.h"
+
+using namespace skim::tool;
+
+int main(int argc, char **argv) {
+  return runProgram(argc, argv, [](CLI::App &app, Action &action) {
+    addImport(app, action);
+    addQuantize(app, action);
+    addCompile(app, action);
+    addInspect(app, action);
+  });
+}

@@ -1,0 +1,121 @@
+//===- Inspect.cpp - skim inspect: what is in a package -----------------------===//
+
+#include "Command.h"
+#include "skim/Support/Json.h"
+#include "skim/Support/MappedFile.h"
+#include "skim/Support/Sha256.h"
+
+#include <cstdio>
+
+using namespace skim;
+using namespace skim::tool;
+
+namespace {
+struct Options {
+  std::string path;
+  bool verify = false, json = false;
+};
+} // namespace
+
+/// Every file of the manifest against its size and hash, and no file besides.
+static Error verifyFiles(const std::string &folder, const JsonCursor &manifest) {
+  Expected<JsonCursor> files = manifest.member("files");
+  if (!files)
+    return files.takeError();
+  auto members = files->members();
+  if (!members)
+    return members.takeError();
+  for (const auto &[name, facts] : *members) {
+    if (name.empty() || name.front() == '/' || name.find("..") != std::string::npos)
+      return fail("damaged manifest", folder + "/manifest.json", "file names inside the package", name);
+    Expected<std::string> expected = facts.string("sha256");
+    if (!expected)
+      return expected.takeError();
+    Expected<std::string> found = sha256OfFile(folder + "/" + name);
+    if (!found)
+      return found.takeError();
+    if (*found != *expected)
+      return fail("damaged file", folder + "/" + name, "sha256 " + *expected, *found);
+  }
+  return Error::success();
+}
+
+static Error inspectPackage(const Options &options) {
+  std::string path = options.path + "/manifest.json";
+  Expected<Json> json = parseJsonFile(path);
+  if (!json)
+    return json.takeError();
+  JsonCursor manifest(*json, path);
+  Expected<int64_t> version = manifest.integer("version");
+  if (!version)
+    return version.takeError();
+  if (*version != 1)
+    return fail("package of another version", path, "version 1", std::to_string(*version), "rebuild it with this skim");
+  if (options.verify)
+    if (Error error = verifyFiles(options.path, manifest))
+      return error;
+  Expected<int64_t> parameters = manifest.integer("parameters");
+  Expected<double> bits = manifest.number("bits");
+  Expected<JsonCursor> bytes = manifest.member("bytes"), layers = manifest.member("layers");
+  for (Error error : {parameters.takeError(), bits.takeError(), bytes.takeError(), layers.takeError()})
+    if (error)
+      return error;
+  if (options.json) {
+    Json result = {{"parameters", *parameters}, {"bits", *bits}, {"bytes", bytes->json()}, {"layers", layers->json()}};
+    if (options.verify)
+      result["verified"] = true;
+    std::printf("%s\n", dumpJson(result).c_str());
+    return Error::success();
+  }
+
+  auto items = layers->elements();
+  if (!items)
+    return items.takeError();
+  std::printf("%-40s %-12s %-14s %8s %12s %10s\n", "layer", "format", "shape", "bits", "bytes", "error");
+  for (const JsonCursor &layer : *items) {
+    Expected<std::string> name = layer.string("name"), format = layer.string("format");
+    Expected<std::vector<int64_t>> shape = [&]() -> Expected<std::vector<int64_t>> {
+      Expected<JsonCursor> member = layer.member("shape");
+      return member ? member->integers(0) : Expected<std::vector<int64_t>>(member.takeError());
+    }();
+    Expected<double> layerBits = layer.number("bits");
+    Expected<int64_t> layerBytes = layer.integer("bytes", 0);
+    for (Error error : {name.takeError(), format.takeError(), shape.takeError(), layerBits.takeError(),
+                        layerBytes.takeError()})
+      if (error)
+        return error;
+    Expected<double> error = layer.numberOr("error", -1);
+    char errorText[32] = "-";
+    if (error && *error >= 0)
+      std::snprintf(errorText, sizeof errorText, "%.2e", *error);
+    std::string shapeText;
+    for (int64_t size : *shape)
+      shapeText += (shapeText.empty() ? "" : "x") + std::to_string(size);
+    std::printf("%-40s %-12s %-14s %8.4f %12lld %10s\n", name->c_str(), format->c_str(), shapeText.c_str(), *layerBits,
+                static_cast<long long>(*layerBytes), errorText);
+  }
+  std::printf("%lld parameters, %.4f true bits a linear weight; bytes:", static_cast<long long>(*parameters), *bits);
+  auto groups = bytes->members();
+  if (!groups)
+    return groups.takeError();
+  for (const auto &[name, count] : *groups) {
+    Expected<int64_t> value = count.integer();
+    if (!value)
+      return value.takeError();
+    std::printf(" %s %lld", name.c_str(), static_cast<long long>(*value));
+  }
+  std::printf("%s\n", options.verify ? "; all hashes match" : "");
+  return Error::success();
+}
+
+static Error run(const Options &options) {
+  return inspectPackage(options);
+}
+
+void skim::tool::addInspect(CLI::App &app, Action &action) {
+  auto options = std::make_shared<Options>();
+  CLI::App *command = addCommand(app, action, "inspect", "layers, bits and bytes of a model or package", options, run);
+  command->add_option("path", options->path, "MODEL.onnx or OUT.skim")->required();
+  command->add_flag("--verify", options->verify, "check the hash of every file of a package");
+  command->add_flag("--json", options->json, "one JSON object on standard output");
+}
