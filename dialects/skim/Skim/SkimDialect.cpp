@@ -1,5 +1,6 @@
 #include "skim/Skim/SkimDialect.h"
 
+#include "skim/Skim/SkimBytecode.h"
 #include "skim/Skim/SkimEncodings.h"
 #include "skim/Skim/SkimOps.h"
 
@@ -9,6 +10,7 @@ using namespace mlir;
 
 void skim::SkimDialect::initialize() {
   registerEncodings();
+  addBytecodeInterface(*this);
   addOperations<
 #define GET_OP_LIST
 #include "skim/Skim/SkimOps.cpp.inc"

@@ -1,4 +1,4 @@
-//===- SkimOps.cpp - verifiers and folders of the skim operations -----------===//
+//===- SkimOps.cpp - verifiers, builders and folds of the skim operations ---===//
 
 #include "skim/Skim/SkimOps.h"
 
@@ -10,6 +10,10 @@ using namespace skim;
 
 #define GET_OP_CLASSES
 #include "skim/Skim/SkimOps.cpp.inc"
+
+//===----------------------------------------------------------------------===//
+// external, assemble, disassemble
+//===----------------------------------------------------------------------===//
 
 LogicalResult ExternalOp::verify() {
   if (getOffset() < 0)
@@ -23,6 +27,11 @@ LogicalResult ExternalOp::verify() {
       if (stride < 0)
         return emitOpError("expected strides of at least 0, got ") << stride;
   }
+  if (std::optional<StringRef> hash = getSha256();
+      hash && (hash->size() != 64 || !llvm::all_of(*hash, llvm::isHexDigit)))
+    return emitOpError("expected a sha256 of 64 hexadecimal digits, got '") << *hash << "'";
+  if (getFile().empty())
+    return emitOpError("expected the name of a file");
   return success();
 }
 
@@ -44,6 +53,15 @@ static LogicalResult verifyComponents(Operation *op, Type type, TypeRange values
 LogicalResult AssembleOp::verify() { return verifyComponents(*this, getType(), getComponents().getTypes()); }
 LogicalResult DisassembleOp::verify() { return verifyComponents(*this, getInput().getType(), getResultTypes()); }
 
+/// assemble(disassemble(x)) is x, if no component was swapped on the way.
+OpFoldResult AssembleOp::fold(FoldAdaptor) {
+  auto disassemble = getComponents().empty() ? DisassembleOp() : getComponents()[0].getDefiningOp<DisassembleOp>();
+  if (disassemble && disassemble.getInput().getType() == getType() &&
+      llvm::equal(disassemble.getComponents(), getComponents()))
+    return disassemble.getInput();
+  return {};
+}
+
 LogicalResult DisassembleOp::fold(FoldAdaptor, SmallVectorImpl<OpFoldResult> &results) {
   auto assemble = getInput().getDefiningOp<AssembleOp>();
   if (!assemble)
@@ -52,6 +70,18 @@ LogicalResult DisassembleOp::fold(FoldAdaptor, SmallVectorImpl<OpFoldResult> &re
   return success();
 }
 
+void DisassembleOp::build(OpBuilder &builder, OperationState &state, Value input) {
+  SmallVector<Type> types;
+  auto type = cast<RankedTensorType>(input.getType());
+  for (const Component &component : skim::getComponents(getEncoding(type), type.getShape()))
+    types.push_back(component.type);
+  build(builder, state, types, input);
+}
+
+//===----------------------------------------------------------------------===//
+// convert
+//===----------------------------------------------------------------------===//
+
 LogicalResult ConvertOp::verify() {
   auto from = cast<RankedTensorType>(getInput().getType()), to = cast<RankedTensorType>(getType());
   if (from.getShape() != to.getShape())
@@ -59,9 +89,42 @@ LogicalResult ConvertOp::verify() {
   return success();
 }
 
-OpFoldResult ConvertOp::fold(FoldAdaptor) {
-  return getInput().getType() == getType() ? OpFoldResult(getInput()) : OpFoldResult();
+/// A decoded value is rounded to f32 before anything else, so a conversion to
+/// plain f32 on the way changes nothing; nor does widening a plain f16.
+static bool keepsValues(Type from, Type to) {
+  Type element = getElementTypeOrSelf(to);
+  if (isEncoded(to))
+    return false;
+  if (isEncoded(from))
+    return element.isF32();
+  Type source = getElementTypeOrSelf(from);
+  return source == element || element.isF64() || (element.isF32() && (source.isF16() || source.isBF16()));
 }
+
+OpFoldResult ConvertOp::fold(FoldAdaptor) {
+  if (getInput().getType() == getType())
+    return getInput();
+  // convert(convert(x)) → convert(x), where the first loses nothing.
+  if (auto first = getInput().getDefiningOp<ConvertOp>();
+      first && keepsValues(first.getInput().getType(), first.getType())) {
+    if (first.getInput().getType() == getType() && !isEncoded(getType()))
+      return first.getInput();
+    if (!isEncoded(getType())) {
+      getInputMutable().assign(first.getInput());
+      return getResult();
+    }
+  }
+  // A dense weight is its data.
+  if (auto assemble = getInput().getDefiningOp<AssembleOp>(); assemble &&
+                                                              isa<DenseAttr>(getEncoding(assemble.getType())) &&
+                                                              assemble.getComponents().getTypes().front() == getType())
+    return assemble.getComponents().front();
+  return {};
+}
+
+//===----------------------------------------------------------------------===//
+// linear, embed, observe
+//===----------------------------------------------------------------------===//
 
 LogicalResult LinearOp::verify() {
   auto input = cast<RankedTensorType>(getInput().getType());
@@ -88,18 +151,62 @@ LogicalResult LinearOp::verify() {
   return success();
 }
 
+void LinearOp::build(OpBuilder &builder, OperationState &state, Value input, Value weight, Value bias) {
+  auto type = cast<RankedTensorType>(input.getType());
+  SmallVector<int64_t> shape(type.getShape());
+  shape.back() = cast<RankedTensorType>(weight.getType()).getDimSize(0);
+  build(builder, state, RankedTensorType::get(shape, type.getElementType()), input, weight, bias, StringAttr(),
+        StringAttr(), StringAttr());
+}
+
+/// Reads through a conversion of the weight to f32 that decodes: the product
+/// decodes by itself, without the whole decoded weight.
+template <typename OpT> static LogicalResult readThroughDecode(OpOperand &weight, OpT op, PatternRewriter &rewriter) {
+  auto convert = weight.get().getDefiningOp<ConvertOp>();
+  if (!convert)
+    return rewriter.notifyMatchFailure(op, "the weight is not converted");
+  if (!keepsValues(convert.getInput().getType(), convert.getType()))
+    return rewriter.notifyMatchFailure(op, "the conversion rounds");
+  rewriter.modifyOpInPlace(op, [&] { weight.set(convert.getInput()); });
+  return success();
+}
+
+void LinearOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRContext *) {
+  patterns.add(
+      +[](LinearOp op, PatternRewriter &rewriter) { return readThroughDecode(op.getWeightMutable(), op, rewriter); });
+}
+
 LogicalResult EmbedOp::verify() {
   auto ids = cast<RankedTensorType>(getIds().getType());
   auto table = cast<RankedTensorType>(getTable().getType());
   auto result = cast<RankedTensorType>(getType());
-  if (!ids.getElementType().isInteger(32) && !ids.getElementType().isInteger(64))
-    return emitOpError("expected ids of i32 or i64, got ") << ids;
   if (table.getRank() != 2)
     return emitOpError("expected a table of rank 2, got ") << table;
   SmallVector<int64_t> shape(ids.getShape());
   shape.push_back(table.getDimSize(1));
   if (result.getShape() != ArrayRef<int64_t>(shape))
-    return emitOpError("expected a result of shape ") << RankedTensorType::get(shape, result.getElementType())
-                                                      << ", got " << result;
+    return emitOpError("expected a result of shape ")
+           << RankedTensorType::get(shape, result.getElementType()) << ", got " << result;
+  return success();
+}
+
+void EmbedOp::build(OpBuilder &builder, OperationState &state, Value ids, Value table) {
+  auto type = cast<RankedTensorType>(table.getType());
+  SmallVector<int64_t> shape(cast<RankedTensorType>(ids.getType()).getShape());
+  shape.push_back(type.getDimSize(1));
+  build(builder, state, RankedTensorType::get(shape, type.getElementType()), ids, table, StringAttr(), StringAttr());
+}
+
+void EmbedOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRContext *) {
+  patterns.add(
+      +[](EmbedOp op, PatternRewriter &rewriter) { return readThroughDecode(op.getTableMutable(), op, rewriter); });
+}
+
+LogicalResult ObserveOp::verify() {
+  auto type = cast<RankedTensorType>(getInput().getType());
+  if (isEncoded(type) || type.getRank() < 1)
+    return emitOpError("expected a plain tensor with a last dimension, got ") << type;
+  if (getLayer().empty())
+    return emitOpError("expected the name of a layer");
   return success();
 }
