@@ -16,8 +16,8 @@ using namespace skim;
 //===----------------------------------------------------------------------===//
 
 LogicalResult ExternalOp::verify() {
-  if (getOffset() < 0)
-    return emitOpError("expected an offset of at least 0, got ") << getOffset();
+  if (auto offset = static_cast<int64_t>(getOffset()); offset < 0)
+    return emitOpError("expected an offset of at least 0, got ") << offset;
   if (isEncoded(getType()))
     return emitOpError("expected a plain tensor (components are assembled), got ") << getType();
   if (std::optional<ArrayRef<int64_t>> strides = getStrides()) {
