@@ -1,5 +1,6 @@
 # Lit configuration: where the tools are, and what this machine lacks.
 import os
+import subprocess
 import lit.formats
 import lit.llvm
 import lit.util
@@ -19,7 +20,10 @@ config.substitutions.append(("%skim_source", config.skim_source))
 config.substitutions.append(("%skim_build", config.skim_build))
 
 venv_python = os.path.join(config.skim_source, ".venv", "bin", "python3")
-config.substitutions.append(("%python", venv_python if os.path.exists(venv_python) else "python3"))
+python = venv_python if os.path.exists(venv_python) else "python3"
+config.substitutions.append(("%python", python))
+if subprocess.run([python, "-c", "import tokenizers"], capture_output=True).returncode == 0:
+    config.available_features.add("tokenizers")
 
 # Trained models and exports that are not part of the project.
 shared = os.environ.get("SKIM_SHARED", os.path.join(config.skim_source, "..", "shared"))

@@ -57,8 +57,9 @@ int32_t StringMap::find(std::string_view key) const {
   }
 }
 
-Expected<BPE> BPE::create(const json::Value &model) {
+Expected<BPE> BPE::create(TokenizerFile &file) {
   BPE bpe;
+  const json::Value &model = file.root["model"];
   const std::string where = "model";
   if (const json::Value *dropout = json::find(model, "dropout")) {
     if (!dropout->is_number() || dropout->get<double>() != 0)
@@ -77,9 +78,9 @@ Expected<BPE> BPE::create(const json::Value &model) {
     return error;
   if (Error error = json::readBool(model, "ignore_merges", bpe.ignoreMerges, where))
     return error;
-  if (Error error = bpe.readVocabulary(model))
+  if (Error error = bpe.readVocabulary(file))
     return error;
-  if (Error error = bpe.readMerges(model))
+  if (Error error = bpe.readMerges(file))
     return error;
   if (!unknownToken.empty()) {
     int32_t id = bpe.find(unknownToken);
@@ -95,38 +96,47 @@ Expected<BPE> BPE::create(const json::Value &model) {
     std::snprintf(fallback, sizeof fallback, "<0x%02X>", b);
     bpe.fallbackIds[b] = bpe.byteFallback ? bpe.find(fallback) : -1;
   }
+  bpe.cutsBeforeSpace = bpe.cutsBefore("\xc4\xa0");
+  bpe.cutsBeforeSymbol = bpe.cutsBefore("\xe2\x96\x81");
   return bpe;
 }
 
-Error BPE::readVocabulary(const json::Value &model) {
-  const json::Value *vocab = json::find(model, "vocab");
-  if (!vocab || !vocab->is_object())
-    return fail("damaged tokenizer", "model.vocab", "an object from tokens to ids", json::typeName(vocab));
-  size_t bytes = 0;
-  int32_t largest = -1;
-  for (const auto &entry : vocab->items()) {
-    bytes += entry.key().size();
-    auto id = json::needId(entry.value(), "model.vocab." + entry.key().substr(0, 80));
-    if (!id)
-      return id.takeError();
-    largest = std::max(largest, *id);
+/// True if no merge ever joins something to a `mark` that follows it, other
+/// than another mark. Then a text may be cut there and gives the same ids,
+/// which turns a text without pre-tokenizer into words that can be remembered.
+bool BPE::cutsBefore(std::string_view mark) const {
+  if (ignoreMerges || !subwordPrefix.empty() || !wordSuffix.empty() || find(mark) < 0)
+    return false;
+  for (const Merge &merge : merges) {
+    if (merge.merged < 0)
+      continue;
+    std::string_view text = tokens[merge.merged];
+    for (size_t at = text.find(mark, 1); at != std::string_view::npos; at = text.find(mark, at + 1))
+      if (at < mark.size() || text.substr(at - mark.size(), mark.size()) != mark)
+        return false;
   }
-  storage.resize(bytes + 1); // not empty, so that an empty token has an address too
+  return true;
+}
+
+Error BPE::readVocabulary(TokenizerFile &file) {
+  if (!file.hasVocabulary)
+    return fail("damaged tokenizer", "model.vocab", "an object from tokens to ids",
+                json::typeName(json::find(file.root["model"], "vocab")));
+  storage = std::move(file.vocabularyText);
+  int32_t largest = -1;
+  for (const TokenizerFile::Token &token : file.vocabulary)
+    largest = std::max(largest, token.id);
   tokens.resize(static_cast<size_t>(largest + 1));
-  vocabulary.reserve(vocab->size());
-  tokenCount = static_cast<int32_t>(vocab->size());
-  char *to = storage.data();
-  for (const auto &entry : vocab->items()) {
-    const std::string &key = entry.key();
-    std::memcpy(to, key.data(), key.size());
-    std::string_view text(to, key.size());
-    to += key.size();
-    int32_t id = entry.value().get<int32_t>();
-    if (tokens[id].data())
-      return fail("damaged tokenizer", "model.vocab." + key.substr(0, 80), "an id of its own",
-                  std::to_string(id) + ", the id of " + std::string(tokens[id].substr(0, 80)));
-    tokens[id] = text;
-    vocabulary.insert(text, id);
+  vocabulary.reserve(file.vocabulary.size());
+  tokenCount = static_cast<int32_t>(file.vocabulary.size());
+  for (const TokenizerFile::Token &token : file.vocabulary) {
+    std::string_view text(storage.data() + token.offset, token.size);
+    if (tokens[token.id].data())
+      return fail("damaged tokenizer", "model.vocab." + std::string(text.substr(0, 80)), "an id of its own",
+                  std::to_string(token.id) + ", the id of " + std::string(tokens[token.id].substr(0, 80)));
+    tokens[token.id] = text;
+    if (!vocabulary.insert(text, token.id))
+      return fail("damaged tokenizer", "model.vocab." + std::string(text.substr(0, 80)), "each token once", "two ids");
   }
   return Error::success();
 }
@@ -152,48 +162,56 @@ const BPE::Merge *BPE::findMerge(int32_t left, int32_t right) const {
   }
 }
 
-Error BPE::readMerges(const json::Value &model) {
-  const json::Value *list = json::find(model, "merges");
-  if (!list || !list->is_array())
-    return fail("damaged tokenizer", "model.merges", "a list of pairs", json::typeName(list));
-  merges.resize(std::bit_ceil(list->size() * 2 + 8));
+Error BPE::readMerges(const TokenizerFile &file) {
+  if (!file.hasMerges)
+    return fail("damaged tokenizer", "model.merges", "a list of pairs",
+                json::typeName(json::find(file.root["model"], "merges")));
+  merges.resize(std::bit_ceil(file.merges.size() * 2 + 8));
   mergeMask = merges.size() - 1;
   std::string joined;
-  uint32_t rank = 0;
-  for (const json::Value &entry : *list) {
-    std::string_view left, right;
+  for (size_t rank = 0; rank < file.merges.size(); ++rank) {
+    const TokenizerFile::Merge &merge = file.merges[rank];
     auto where = [&] { return "model.merges[" + std::to_string(rank) + "]"; };
-    if (entry.is_string()) {
-      const std::string &text = entry.get_ref<const std::string &>();
-      if (text.starts_with("#version"))
-        continue;
-      size_t space = text.find(' ');
-      if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos)
-        return fail("damaged tokenizer", where(), "two tokens and a space", text.substr(0, 80));
-      left = std::string_view(text).substr(0, space);
-      right = std::string_view(text).substr(space + 1);
-    } else if (entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string()) {
-      left = entry[0].get_ref<const std::string &>();
-      right = entry[1].get_ref<const std::string &>();
-    } else {
-      return fail("damaged tokenizer", where(), "a pair of tokens", entry.type_name());
-    }
+    std::string_view both = std::string_view(file.mergeText).substr(merge.offset, merge.leftSize + merge.rightSize);
+    std::string_view left = both.substr(0, merge.leftSize), right = both.substr(merge.leftSize), whole = both;
     if (right.size() < subwordPrefix.size())
       return fail("damaged tokenizer", where(), "a second token with the prefix " + subwordPrefix.substr(0, 80),
                   std::string(right.substr(0, 80)));
-    joined = left;
-    joined += right.substr(subwordPrefix.size());
-    int32_t ids[3] = {find(left), find(right), find(joined)};
-    const std::string_view names[3] = {left, right, joined};
+    if (!subwordPrefix.empty()) {
+      joined = left;
+      joined += right.substr(subwordPrefix.size());
+      whole = joined;
+    }
+    int32_t ids[3] = {find(left), find(right), find(whole)};
+    const std::string_view names[3] = {left, right, whole};
     for (int i = 0; i < 3; ++i)
       if (ids[i] < 0)
         return fail("damaged tokenizer", where(), "tokens of the vocabulary", std::string(names[i].substr(0, 80)));
-    insertMerge({static_cast<uint64_t>(ids[0]) << 32 | static_cast<uint32_t>(ids[1]), rank++, ids[2]});
+    insertMerge(
+        {static_cast<uint64_t>(ids[0]) << 32 | static_cast<uint32_t>(ids[1]), static_cast<uint32_t>(rank), ids[2]});
   }
   return Error::success();
 }
 
 void BPE::encode(std::string_view word, bool mapBytes, BPEWorkspace &space, std::vector<int32_t> &out) const {
+  std::string_view mark;
+  if (mapBytes ? cutsBeforeSpace : cutsBeforeSymbol)
+    mark = mapBytes ? " " : "\xe2\x96\x81";
+  constexpr size_t worthCutting = 16;
+  if (!mark.empty() && word.size() > worthCutting) {
+    size_t at = 0;
+    while ((at = word.find(mark, at + 1)) != std::string_view::npos) {
+      if (at >= mark.size() && word.substr(at - mark.size(), mark.size()) == mark)
+        continue;
+      encodeWord(word.substr(0, at), mapBytes, space, out);
+      word.remove_prefix(at);
+      at = 0;
+    }
+  }
+  encodeWord(word, mapBytes, space, out);
+}
+
+void BPE::encodeWord(std::string_view word, bool mapBytes, BPEWorkspace &space, std::vector<int32_t> &out) const {
   constexpr size_t longestKept = 256, mostKept = 1 << 16;
   if (word.empty())
     return;

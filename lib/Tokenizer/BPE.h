@@ -2,7 +2,7 @@
 #ifndef SKIM_LIB_TOKENIZER_BPE_H
 #define SKIM_LIB_TOKENIZER_BPE_H
 
-#include "Json.h"
+#include "TokenizerFile.h"
 
 #include <array>
 #include <cstdint>
@@ -64,7 +64,8 @@ struct BPEWorkspace {
 /// The model of a tokenizer.json with "type": "BPE". Immutable.
 class BPE {
 public:
-  static Expected<BPE> create(const json::Value &model);
+  /// Takes the vocabulary out of `file`.
+  static Expected<BPE> create(TokenizerFile &file);
 
   /// Appends the ids of one word. With `mapBytes` the word is the text before
   /// unicode::mapBytes.
@@ -85,11 +86,13 @@ private:
     int32_t merged = -1;
   };
 
-  Error readVocabulary(const json::Value &model);
-  Error readMerges(const json::Value &model);
+  Error readVocabulary(TokenizerFile &file);
+  Error readMerges(const TokenizerFile &file);
   void insertMerge(Merge merge);
   const Merge *findMerge(int32_t left, int32_t right) const;
 
+  bool cutsBefore(std::string_view mark) const;
+  void encodeWord(std::string_view word, bool mapBytes, BPEWorkspace &space, std::vector<int32_t> &out) const;
   void encodeNew(std::string_view word, bool mapBytes, BPEWorkspace &space, std::vector<int32_t> &out) const;
   void addSymbols(std::string_view word, BPEWorkspace &space) const;
   void mergeAll(BPEWorkspace &space) const;
@@ -108,6 +111,8 @@ private:
   bool fuseUnknown = false;
   bool byteFallback = false;
   bool ignoreMerges = false;
+  bool cutsBeforeSpace = false;  // of mapped bytes
+  bool cutsBeforeSymbol = false; // U+2581
 };
 
 } // namespace skim

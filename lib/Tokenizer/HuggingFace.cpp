@@ -350,24 +350,24 @@ Expected<std::unique_ptr<Tokenizer>> skim::createHuggingFace(std::string_view by
     failure.where = failure.where.empty() ? path : path + ": " + failure.where;
     return failure;
   };
-  auto root = parseJson(bytes, path);
-  if (!root)
-    return root.takeError();
-  const json::Value *modelValue = json::find(*root, "model");
+  auto file = TokenizerFile::parse(bytes);
+  if (!file)
+    return inFile(file.failure());
+  const json::Value *modelValue = json::find(file->root, "model");
   if (!modelValue || !modelValue->is_object())
     return inFile(fail("not a tokenizer", "model", "an object", json::typeName(modelValue)));
   // Files from before types were written down: a BPE model is the one with merges.
-  std::string type = json::find(*modelValue, "merges") ? "BPE" : "";
+  std::string type = file->hasMerges ? "BPE" : "";
   if (Error error = json::readString(*modelValue, "type", type, "model"))
     return inFile(error.get());
   if (type != "BPE")
     return inFile(fail("unsupported tokenizer", "model.type", "BPE", type.empty() ? "nothing" : type,
                        "a SentencePiece tokenizer.model can serve instead where there is one"));
-  auto model = BPE::create(*modelValue);
+  auto model = BPE::create(*file);
   if (!model)
     return inFile(model.failure());
   auto tokenizer = std::make_unique<HuggingFaceTokenizer>(std::move(*model));
-  if (Error error = tokenizer->read(*root))
+  if (Error error = tokenizer->read(file->root))
     return inFile(error.get());
   return std::unique_ptr<Tokenizer>(std::move(tokenizer));
 }

@@ -202,8 +202,8 @@ bool Importer::convertAttributes(const wire::Node &node, NodeContext &ctx) {
         if (!type || attribute.i != static_cast<int32_t>(attribute.i)) {
           if (name == "output_dtype" && attribute.i == 0)
             continue;
-          return ctx.fail("attribute '" + name.str() + "' with a numeric type",
-                          wire::name(static_cast<wire::DataType>(attribute.i)));
+          return ctx.unsupported("attribute '" + name.str() + "' with a numeric type",
+                                 wire::name(static_cast<wire::DataType>(attribute.i)));
         }
         value = TypeAttr::get(type);
       }

@@ -45,10 +45,6 @@ bool Importer::normalizeLegacy(NodeContext &ctx) {
            attributeToOperand(ctx, "axes", 3, {});
   if (ctx.op == "Pad" && ctx.opset < 11 && ctx.has(0))
     return attributeToOperand(ctx, "pads", 1, {}) && attributeToOperand(ctx, "value", 2, ctx.in(0).element);
-  if (ctx.op == "Dropout") {
-    ctx.attributes.clear();
-    ctx.inputs.resize(std::min<size_t>(ctx.inputs.size(), 1));
-  }
   // Broadcasting is always implicit from opset 7 on.
   ctx.attributes.erase("consumed_inputs");
   return true;

@@ -122,10 +122,19 @@ StringRef NodeContext::getString(StringRef name, StringRef otherwise) const {
 // Results
 //===----------------------------------------------------------------------===//
 
+static skim::Failure nodeFailure(const NodeContext &ctx, const char *kind, std::string expected, std::string got,
+                                 std::string hint) {
+  std::string who = ctx.domain.empty() ? ctx.op.str() : (ctx.domain + "::" + ctx.op).str();
+  return skim::fail(kind + who, "node '" + ctx.name.str() + "'", std::move(expected), std::move(got), std::move(hint));
+}
+
 bool NodeContext::fail(std::string expected, std::string got, std::string hint) {
-  std::string who = domain.empty() ? op.str() : (domain + "::" + op).str();
-  failure =
-      skim::fail("malformed " + who, "node '" + name.str() + "'", std::move(expected), std::move(got), std::move(hint));
+  failure = nodeFailure(*this, "malformed ", std::move(expected), std::move(got), std::move(hint));
+  return false;
+}
+
+bool NodeContext::unsupported(std::string expected, std::string got, std::string hint) {
+  failure = nodeFailure(*this, "unsupported ", std::move(expected), std::move(got), std::move(hint));
   return false;
 }
 
@@ -222,7 +231,7 @@ bool NodeContext::intsAttribute(StringRef name, unsigned operand, SmallVector<in
   }
   std::optional<SmallVector<int64_t>> constant = constantInts(operand);
   if (!constant)
-    return fail("constant " + name.str(), "a computed operand");
+    return unsupported("constant " + name.str(), "a computed operand");
   value = *constant;
   found = true;
   setInts(name, value);

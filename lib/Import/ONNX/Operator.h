@@ -105,7 +105,10 @@ public:
   void setString(llvm::StringRef name, llvm::StringRef value) { attributes.set(name, builder.getStringAttr(value)); }
 
   // Results.
+  /// A node that breaks ONNX's rules.
   bool fail(std::string expected, std::string got = {}, std::string hint = {});
+  /// A node that ONNX allows and we do not.
+  bool unsupported(std::string expected, std::string got = {}, std::string hint = {});
   /// Element type and shape of result `i` (nothing if the node has fewer).
   void set(unsigned i, mlir::Type element, std::optional<Dims> shape);
   /// Known contents of result 0; dropped if over kFoldElements.

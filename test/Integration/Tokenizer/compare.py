@@ -5,9 +5,9 @@
 
 TOKENIZE_LINES is the test helper test/tools/tokenize-lines. Small tokenizers
 of many kinds are trained here, so that nothing else is needed; with --shared
-(default: $SKIM_SHARED) those of real models are compared too. Ids, decoded text
-and streamed text must be equal on every line. Exits 77 where `tokenizers` is
-not installed.
+(default: $SKIM_SHARED, else ../shared beside the repository) those of real
+models are compared too. Ids, decoded text and streamed text must be equal on
+every line. Exits 77 where `tokenizers` is not installed.
 """
 import argparse
 import json
@@ -25,6 +25,8 @@ try:
 except ImportError:
     print("unsupported: the Python package tokenizers is not installed")
     sys.exit(77)
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
@@ -193,7 +195,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("helper")
     parser.add_argument("--lines", type=int, default=10000)
-    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SKIM_SHARED", "../shared")))
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SKIM_SHARED", REPOSITORY.parent / "shared")))
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--only")
     arguments = parser.parse_args()

@@ -74,13 +74,19 @@ static bool inferGelu(NodeContext &ctx) {
 
 static bool inferToBool(NodeContext &ctx) {
   ctx.set(0, ctx.builder.getI1Type(), ctx.in(0).shape);
+  bool positive = ctx.getInt("detect_positive", 1) != 0, negative = ctx.getInt("detect_negative", 1) != 0;
+  if (ctx.op == "IsInf") {
+    ctx.setInt("detect_positive", positive);
+    ctx.setInt("detect_negative", negative);
+  }
   const Data *in = ctx.data(0);
   if (!in)
     return true;
   Data out;
   if (in->isFloat) {
     for (double x : in->floats)
-      out.ints.push_back(ctx.constant(ctx.op == "IsNaN" ? std::isnan(x) : std::isinf(x)));
+      out.ints.push_back(
+          ctx.constant(ctx.op == "IsNaN" ? std::isnan(x) : std::isinf(x) && (x > 0 ? positive : negative)));
   } else {
     for (Dim x : in->ints) {
       std::optional<int64_t> value = ctx.number(x);

@@ -110,7 +110,7 @@ static bool inferArg(NodeContext &ctx) {
 static bool inferCumSum(NodeContext &ctx) {
   std::optional<SmallVector<int64_t>> axis = ctx.constantInts(1);
   if (!axis || axis->size() != 1)
-    return ctx.fail("a constant axis", "a computed operand");
+    return ctx.unsupported("a constant axis", "a computed operand");
   int64_t value = (*axis)[0];
   if (ctx.rank(0) && !ctx.normalizeAxis(value, *ctx.rank(0)))
     return false;

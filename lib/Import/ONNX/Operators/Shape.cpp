@@ -386,7 +386,9 @@ static bool inferIdentity(NodeContext &ctx) {
 /// Inference only: the input; its mask is not computed by anyone.
 static bool inferDropout(NodeContext &ctx) {
   if (ctx.wants(1))
-    return ctx.fail("Dropout without its mask", "a used mask");
+    return ctx.unsupported("Dropout without its mask", "a used mask");
+  if (ctx.has(2) && ctx.constantInts(2) != SmallVector<int64_t>{0})
+    return ctx.unsupported("Dropout for inference", "training_mode", "export the model in evaluation mode");
   ctx.replacement = SmallVector<Info *, 2>{&ctx.in(0)};
   return true;
 }
