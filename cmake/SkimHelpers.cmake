@@ -71,12 +71,15 @@ macro(skim_tablegen td target)
   add_public_tablegen_target(${target})
 endmacro()
 
-# skim_add_pass(Stem [SOURCES ...] [LINK ...]): the library Skim<Stem> from
-# <Stem>.cpp (and SOURCES), declared in include/skim/Transforms/<Stem>.td.
+# skim_add_pass(Stem [FOLDER Conversion] [SOURCES ...] [LINK ...]): the library Skim<Stem> from
+# <Stem>.cpp (and SOURCES), declared in include/skim/Transforms/<Stem>.td (or in FOLDER's).
 function(skim_add_pass stem)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
-  set(LLVM_TARGET_DEFINITIONS ${PROJECT_SOURCE_DIR}/include/skim/Transforms/${stem}.td)
-  set(out ${PROJECT_BINARY_DIR}/include/skim/Transforms)
+  cmake_parse_arguments(ARG "" "FOLDER" "SOURCES;LINK" ${ARGN})
+  if(NOT ARG_FOLDER)
+    set(ARG_FOLDER Transforms)
+  endif()
+  set(LLVM_TARGET_DEFINITIONS ${PROJECT_SOURCE_DIR}/include/skim/${ARG_FOLDER}/${stem}.td)
+  set(out ${PROJECT_BINARY_DIR}/include/skim/${ARG_FOLDER})
   file(MAKE_DIRECTORY ${out})
   file(RELATIVE_PATH relative ${CMAKE_CURRENT_BINARY_DIR} ${out}/${stem}.h.inc)
   mlir_tablegen(${relative} -gen-pass-decls -name=${stem} EXTRA_INCLUDES ${MLIR_INCLUDE_DIRS})

@@ -1,6 +1,7 @@
 #include "skim/InitAll.h"
 
 #include "mlir/IR/DialectRegistry.h"
+#include "skim/Conversion/ONNXToLM.h"
 #include "skim/LM/LMOps.h"
 #include "skim/Lane/LaneOps.h"
 #include "skim/ONNX/ONNXOps.h"
@@ -18,6 +19,7 @@ void skim::registerAllDialects(mlir::DialectRegistry &registry) {
 
 void skim::registerAllPasses() {
   registerAssignEncodings();
+  registerONNXToLM();
   registerFuseLinears();
   registerLowerLane();
   registerQuantizeWeights();
