@@ -21,7 +21,7 @@ using namespace skim;
 namespace {
 /// One tensor of the output file and where its elements come from.
 struct Piece {
-  ExternalOp source;                     // what is read
+  Operation *source = nullptr;           // skim.external or arith.constant
   WeightEncoding encoding;               // null: elements are copied, or converted to `type`
   SmallVector<Component> components;     // with an encoding
   RankedTensorType type;                 // without one: the type that is written
@@ -39,7 +39,7 @@ public:
   void runOnOperation() override;
 
 private:
-  LogicalResult collect(SmallVectorImpl<Piece> &pieces);
+  void collect(SmallVectorImpl<Piece> &pieces);
   void rewrite(Piece &piece, ArrayRef<TensorInfo> layout);
 
   QuantizeProgress progress;
@@ -51,26 +51,34 @@ std::unique_ptr<Pass> skim::createQuantizeWeights(const QuantizeWeightsOptions &
 }
 
 /// Names in the file are the parameters' Hugging Face names: `LAYER.weight`.
-static std::string tensorName(ExternalOp source, StringRef layer, llvm::StringSet<> &taken) {
-  std::string name = layer.empty() ? source.getName().value_or("constant").str() : (layer + ".weight").str();
+static std::string tensorName(Operation *source, StringRef layer, llvm::StringSet<> &taken) {
+  auto external = dyn_cast<ExternalOp>(source);
+  std::string name = !layer.empty() ? (layer + ".weight").str()
+                     : external     ? external.getName().value_or("constant").str()
+                                    : "constant";
   std::string unique = name;
   for (unsigned i = 1; !taken.insert(unique).second; ++i)
     unique = name + "." + std::to_string(i);
   return unique;
 }
 
-LogicalResult QuantizeWeightsPass::collect(SmallVectorImpl<Piece> &pieces) {
+void QuantizeWeightsPass::collect(SmallVectorImpl<Piece> &pieces) {
   llvm::StringSet<> taken;
-  auto result = getOperation().walk([&](ExternalOp source) -> WalkResult {
-    if (source->use_empty())
-      return WalkResult::advance();
+  getOperation().walk([&](Operation *source) {
+    if (source->use_empty() || !isa<ExternalOp, arith::ConstantOp>(source))
+      return;
+    // Constants of the IR too, as far as they are weights: code reads all weights from the file.
+    auto type = dyn_cast<RankedTensorType>(source->getResult(0).getType());
+    if (!type || (isa<arith::ConstantOp>(source) && type.getRank() == 0))
+      return;
+    if (auto constant = dyn_cast<arith::ConstantOp>(source); constant && !isa<DenseElementsAttr>(constant.getValue()))
+      return;
     Piece piece;
     piece.source = source;
-    auto type = cast<RankedTensorType>(source.getType());
     bool isComponent = false;
     for (Operation *user : source->getUsers()) {
       auto planned = dyn_cast_or_null<WeightEncoding>(user->getAttr(kEncodingAttr));
-      if (auto linear = dyn_cast<LinearOp>(user); linear && linear.getWeight() == source.getResult()) {
+      if (auto linear = dyn_cast<LinearOp>(user); linear && linear.getWeight() == source->getResult(0)) {
         piece.linears.push_back(linear);
         piece.encoding = planned;
         // A tied table is named after the head last: embeddings come first in a model, heads last.
@@ -95,9 +103,7 @@ LogicalResult QuantizeWeightsPass::collect(SmallVectorImpl<Piece> &pieces) {
     if (piece.encoding)
       piece.components = skim::getComponents(piece.encoding, type.getShape());
     pieces.push_back(std::move(piece));
-    return WalkResult::advance();
   });
-  return failure(result.wasInterrupted());
 }
 
 /// Replaces the source by externals in the new file, assembled where encoded.
@@ -106,7 +112,7 @@ void QuantizeWeightsPass::rewrite(Piece &piece, ArrayRef<TensorInfo> layout) {
   StringRef file = llvm::sys::path::filename(weights);
   auto external = [&](size_t index, Type type) -> Value {
     const TensorInfo &info = layout[index];
-    return ExternalOp::create(builder, piece.source.getLoc(), type, file, info.offset, /*strides=*/nullptr,
+    return ExternalOp::create(builder, piece.source->getLoc(), type, file, info.offset, /*strides=*/nullptr,
                               /*sha256=*/nullptr, builder.getStringAttr(info.name));
   };
   Value replacement;
@@ -116,21 +122,20 @@ void QuantizeWeightsPass::rewrite(Piece &piece, ArrayRef<TensorInfo> layout) {
     SmallVector<Value> components;
     for (auto [index, component] : llvm::enumerate(piece.components))
       components.push_back(external(piece.first + index, component.type));
-    auto type = cast<RankedTensorType>(piece.source.getType());
+    auto type = cast<RankedTensorType>(piece.source->getResult(0).getType());
     auto encoded = RankedTensorType::get(type.getShape(), type.getElementType(), piece.encoding);
-    replacement = AssembleOp::create(builder, piece.source.getLoc(), encoded, components);
+    replacement = AssembleOp::create(builder, piece.source->getLoc(), encoded, components);
   }
   // The type says it now.
   for (Operation *user : piece.source->getUsers())
     user->removeAttr(kEncodingAttr);
-  piece.source.replaceAllUsesWith(replacement);
-  piece.source.erase();
+  piece.source->getResult(0).replaceAllUsesWith(replacement);
+  piece.source->erase();
 }
 
 void QuantizeWeightsPass::runOnOperation() {
   SmallVector<Piece> pieces;
-  if (failed(collect(pieces)))
-    return signalPassFailure();
+  collect(pieces);
 
   auto reportAt = [&](Operation *op, const Failure &failure) {
     op->emitError() << failure.message();
@@ -172,7 +177,7 @@ void QuantizeWeightsPass::runOnOperation() {
     for (LinearOp linear : piece.linears)
       linear->setAttr(kErrorAttr, Builder(&getContext()).getF32FloatAttr(static_cast<float>(written->error)));
     if (!piece.layer.empty() && progress) {
-      auto type = cast<RankedTensorType>(piece.source.getType());
+      auto type = cast<RankedTensorType>(piece.source->getResult(0).getType());
       QuantizedLayer layer;
       layer.name = piece.layer;
       layer.format = piece.encoding ? piece.encoding.getShortName() : spellType(piece.type.getElementType());

@@ -53,8 +53,28 @@ Expected<std::shared_ptr<const MappedFile>> WeightWriter::open(ExternalOp source
   return file;
 }
 
+void WeightRows::read(int64_t begin, int64_t end, float *out) const {
+  if (matrix)
+    return matrix->readRows(begin, end, out);
+  std::copy(values.begin() + begin * numColumns, values.begin() + end * numColumns, out);
+}
+
 /// One dimension is a row; more than two fold their leading ones.
-Expected<MatrixSource> WeightWriter::matrix(ExternalOp source) {
+Expected<WeightRows> WeightWriter::weightRows(Operation *op) {
+  if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
+    auto elements = cast<DenseElementsAttr>(constant.getValue());
+    auto type = cast<RankedTensorType>(constant.getType());
+    std::vector<float> values;
+    values.reserve(elements.getNumElements());
+    for (APFloat value : elements.getValues<APFloat>()) {
+      bool lost = false;
+      value.convert(APFloat::IEEEsingle(), APFloat::rmNearestTiesToEven, &lost);
+      values.push_back(value.convertToFloat());
+    }
+    int64_t columns = type.getRank() ? type.getShape().back() : 1;
+    return WeightRows("constant", std::move(values), columns ? type.getNumElements() / columns : 0, columns);
+  }
+  auto source = cast<ExternalOp>(op);
   Expected<std::shared_ptr<const MappedFile>> file = open(source);
   if (!file)
     return file.takeError();
@@ -72,10 +92,28 @@ Expected<MatrixSource> WeightWriter::matrix(ExternalOp source) {
     columnStride = strides->empty() ? 1 : strides->back();
     rowStride = type.getRank() == 2 ? strides->front() : 0;
   }
-  return MatrixSource::create(*file, name, source.getOffset(), *dtype, rows, columns, rowStride, columnStride);
+  Expected<MatrixSource> matrix =
+      MatrixSource::create(*file, name, source.getOffset(), *dtype, rows, columns, rowStride, columnStride);
+  if (!matrix)
+    return matrix.takeError();
+  return WeightRows(std::move(*matrix));
 }
 
-Error WeightWriter::copyBytes(ExternalOp source, size_t first) {
+Error WeightWriter::copyBytes(Operation *op, size_t first) {
+  if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
+    auto elements = cast<DenseElementsAttr>(constant.getValue());
+    std::vector<char> bytes(elements.getRawData().begin(), elements.getRawData().end());
+    uint64_t size = static_cast<uint64_t>(elements.getNumElements()) * elements.getElementType().getIntOrFloatBitWidth() / 8;
+    // A splat keeps one element.
+    if (bytes.size() < size && !bytes.empty()) {
+      std::vector<char> one = bytes;
+      bytes.clear();
+      while (bytes.size() < size)
+        bytes.insert(bytes.end(), one.begin(), one.end());
+    }
+    return writer.write(first, std::span(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()));
+  }
+  auto source = cast<ExternalOp>(op);
   Expected<std::shared_ptr<const MappedFile>> file = open(source);
   if (!file)
     return file.takeError();
@@ -109,7 +147,7 @@ Error WeightWriter::copyBytes(ExternalOp source, size_t first) {
   return Error::success();
 }
 
-Expected<WeightResult> WeightWriter::copy(ExternalOp source, RankedTensorType type, size_t first) {
+Expected<WeightResult> WeightWriter::copy(Operation *source, RankedTensorType type, size_t first) {
   WeightResult result;
   result.storedBytes = type.getNumElements() * type.getElementTypeBitWidth() / 8;
   if (!isa<FloatType>(type.getElementType())) {
@@ -117,7 +155,7 @@ Expected<WeightResult> WeightWriter::copy(ExternalOp source, RankedTensorType ty
       return error;
     return result;
   }
-  Expected<MatrixSource> matrix = this->matrix(source);
+  Expected<WeightRows> matrix = weightRows(source);
   if (!matrix)
     return matrix.takeError();
   DType target = *dtypeOf(type.getElementType());
@@ -127,7 +165,7 @@ Expected<WeightResult> WeightWriter::copy(ExternalOp source, RankedTensorType ty
   double squaredError = 0, squaredNorm = 0;
   for (int64_t begin = 0; begin < matrix->rows(); begin += step) {
     int64_t rows = std::min(step, matrix->rows() - begin), count = rows * columns;
-    matrix->readRows(begin, begin + rows, values.data());
+    matrix->read(begin, begin + rows, values.data());
     QuantizeOptions options;
     options.threads = threads;
     options.firstRow = begin;
@@ -174,9 +212,9 @@ static CodebookFormat describe(CodebookAttr attr) {
   return format;
 }
 
-Expected<WeightResult> WeightWriter::quantize(ExternalOp source, WeightEncoding encoding,
+Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding encoding,
                                               ArrayRef<Component> components, size_t first) {
-  Expected<MatrixSource> matrix = this->matrix(source);
+  Expected<WeightRows> matrix = weightRows(source);
   if (!matrix)
     return matrix.takeError();
   int64_t columns = matrix->columns(), step = blockRows(columns);
@@ -186,7 +224,7 @@ Expected<WeightResult> WeightWriter::quantize(ExternalOp source, WeightEncoding 
   auto forEachBlock = [&](auto body) -> Error {
     for (int64_t begin = 0; begin < matrix->rows(); begin += step) {
       int64_t rows = std::min(step, matrix->rows() - begin);
-      matrix->readRows(begin, begin + rows, values.data());
+      matrix->read(begin, begin + rows, values.data());
       QuantizeOptions options;
       options.threads = threads;
       options.firstRow = begin;

@@ -20,22 +20,45 @@ struct WeightResult {
   double error = 0;
 };
 
-/// Reads externals below `base`, writes tensors of `writer`, in blocks of rows.
+/// Rows of floats, from a file or from a constant of the IR.
+class WeightRows {
+public:
+  explicit WeightRows(MatrixSource matrix) : matrix(std::move(matrix)) {}
+  WeightRows(std::string name, std::vector<float> values, int64_t rows, int64_t columns)
+      : label(std::move(name)), values(std::move(values)), numRows(rows), numColumns(columns) {}
+  int64_t rows() const { return matrix ? matrix->rows() : numRows; }
+  int64_t columns() const { return matrix ? matrix->columns() : numColumns; }
+  const std::string &name() const { return matrix ? matrix->name() : label; }
+  void read(int64_t begin, int64_t end, float *out) const;
+  void release() const {
+    if (matrix)
+      matrix->release();
+  }
+
+private:
+  std::optional<MatrixSource> matrix;
+  std::string label;
+  std::vector<float> values;
+  int64_t numRows = 0, numColumns = 0;
+};
+
+/// Reads skim.external below `base` and arith.constant, writes tensors of
+/// `writer`, in blocks of rows.
 class WeightWriter {
 public:
   WeightWriter(SafetensorsWriter &writer, std::string base, unsigned threads)
       : writer(writer), base(std::move(base)), threads(threads) {}
 
   /// Tensors `first` … get the components of the source in `encoding`.
-  Expected<WeightResult> quantize(ExternalOp source, WeightEncoding encoding, llvm::ArrayRef<Component> components,
+  Expected<WeightResult> quantize(mlir::Operation *source, WeightEncoding encoding, llvm::ArrayRef<Component> components,
                                   size_t first);
   /// Tensor `first` gets the source's elements, converted to `type`'s.
-  Expected<WeightResult> copy(ExternalOp source, mlir::RankedTensorType type, size_t first);
+  Expected<WeightResult> copy(mlir::Operation *source, mlir::RankedTensorType type, size_t first);
 
 private:
   Expected<std::shared_ptr<const MappedFile>> open(ExternalOp source);
-  Expected<MatrixSource> matrix(ExternalOp source);
-  Error copyBytes(ExternalOp source, size_t first);
+  Expected<WeightRows> weightRows(mlir::Operation *source);
+  Error copyBytes(mlir::Operation *source, size_t first);
 
   SafetensorsWriter &writer;
   std::string base;
