@@ -20,6 +20,11 @@
 using namespace mlir;
 using namespace skim;
 
+static std::string folderOf(const std::string &path) {
+  StringRef parent = llvm::sys::path::parent_path(path);
+  return parent.empty() ? "." : parent.str();
+}
+
 namespace {
 /// Turns diagnostics of passes into Failures, one line each, with their place.
 class Diagnostics {
@@ -68,6 +73,11 @@ private:
   /// Dumps the IR after a phase; true if the build stops here.
   bool finishPhase(Phase phase);
   bool import();
+  bool raise() {
+    return runPasses([&](OpPassManager &manager) {
+      buildRaisePipeline(manager, {folderOf(options.model), options.context});
+    });
+  }
   bool load();
   bool quantize(const std::string &weights);
   bool describe();
@@ -84,16 +94,18 @@ private:
 };
 } // namespace
 
-static std::string folderOf(const std::string &path) {
-  StringRef parent = llvm::sys::path::parent_path(path);
-  return parent.empty() ? "." : parent.str();
-}
-
 /// The most tokens of a text, as a part of the module's facts.
 static void setModelContext(ModuleOp module, int64_t context) {
   NamedAttrList facts(module->getAttrOfType<DictionaryAttr>("skim.model"));
   facts.set("context", Builder(module.getContext()).getI64IntegerAttr(context));
   module->setAttr("skim.model", facts.getDictionary(module.getContext()));
+}
+
+/// The model's context, by the facts that raising recorded.
+static int64_t contextOf(ModuleOp module) {
+  auto facts = module->getAttrOfType<DictionaryAttr>("skim.model");
+  auto context = facts ? facts.getAs<IntegerAttr>("context") : IntegerAttr();
+  return context && context.getInt() > 0 ? context.getInt() : 2048;
 }
 
 /// The module as text, or bytecode where the name ends in `.mlirbc`.
@@ -167,6 +179,8 @@ bool Build::generate() {
     }();
     if (!program)
       return !fails(program.takeError());
+    if (program->context == 0)
+      program->context = contextOf(*module);
     if (!options.dumpPhasesTo.empty() &&
         fails(writeModule(*code, options.dumpPhasesTo + "/7-generate-" + targetFolder(target->name) + ".mlir")))
       return false;
@@ -203,10 +217,8 @@ bool Build::import() {
   module = std::move(imported.module);
   if (finishPhase(Phase::Import))
     return false;
-  if (!runPasses(buildRaisePipeline))
+  if (!raise())
     return false;
-  if (options.context > 0)
-    setModelContext(*module, options.context);
   if (finishPhase(Phase::Raise) || finishPhase(Phase::Calibrate))
     return false;
   if (!runPasses([&](OpPassManager &manager) { buildAllocatePipeline(manager, options.allocate); }) ||
@@ -280,7 +292,7 @@ bool Build::summarize(ModelSummary &summary) {
     return false;
   }
   module = std::move(imported.module);
-  if (!runPasses(buildRaisePipeline))
+  if (!raise())
     return false;
   llvm::DenseSet<Value> counted;
   auto add = [&](Value weight, std::optional<StringRef> layer, std::optional<StringRef> onnxName) {

@@ -5,6 +5,7 @@
 #include "skim-rt/abi.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/MappedFile.h"
+#include "skim/Support/Safetensors.h"
 #include "skim/Support/Sha256.h"
 #include "skim/Tokenizer/Tokenizer.h"
 #include "llvm/Support/FileSystem.h"
@@ -236,6 +237,21 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
   Expected<Json> facts = describeFile(folder + "/" + code);
   if (!facts)
     return facts.takeError();
+  // The code reads these tensors without looking: they must be what it expects.
+  Expected<SafetensorsFile> file = SafetensorsFile::open(folder + "/weights.safetensors");
+  if (!file)
+    return file.takeError();
+  Json weights = Json::array();
+  for (const ProgramWeight &weight : program.weights) {
+    Expected<const TensorInfo *> info = file->get(weight.name);
+    if (!info)
+      return info.takeError();
+    uint64_t bytes = weight.type.getNumElements() * weight.type.getElementTypeBitWidth() / 8;
+    if ((*info)->bytes != bytes)
+      return fail("code and weights disagree", weight.name, std::to_string(bytes) + " bytes",
+                  std::to_string((*info)->bytes));
+    weights.push_back(weight.name);
+  }
   Json caches = Json::array();
   for (const auto &cache : program.caches)
     caches.push_back({{"heads", cache.heads}, {"dim", cache.dim}, {"bytes_per_element", cache.bytesPerElement}});
@@ -245,7 +261,7 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
       {"code", code},
       {"code_sha256", (*facts)["sha256"]},
       {"weights_file", "weights.safetensors"},
-      {"weights", program.weights},
+      {"weights", std::move(weights)},
       {"caches", caches},
       {"vocabulary", program.vocabulary},
       {"context", program.context},

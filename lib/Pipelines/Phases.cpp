@@ -4,6 +4,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
+#include "skim/Conversion/ONNXToLM.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/FuseLinears.h"
 #include "skim/Transforms/VerifyCache.h"
@@ -53,6 +54,16 @@ void skim::addFences(OpPassManager &manager) {
   manager.addPass(createVerifyCache());
 }
 
+void skim::buildRaisePipeline(OpPassManager &manager, const RaiseOptions &options) {
+  ONNXToLMOptions pass;
+  pass.base = options.base;
+  pass.context = options.context;
+  manager.addPass(createONNXToLM(pass));
+  manager.addPass(createCanonicalizerPass());
+  manager.addPass(createCSEPass());
+  addFences(manager);
+}
+
 void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &options) {
   AssignEncodingsOptions pass;
   pass.format = options.format;
@@ -72,6 +83,12 @@ void skim::buildFusePipeline(OpPassManager &manager) {
 }
 
 namespace {
+/// The options of `skim-phase-raise`.
+struct RaisePipelineOptions : PassPipelineOptions<RaisePipelineOptions> {
+  Option<std::string> base{*this, "base", llvm::cl::desc("folder that file names start from"), llvm::cl::init(".")};
+  Option<int64_t> context{*this, "context", llvm::cl::desc("most tokens of a text"), llvm::cl::init(0)};
+};
+
 /// The options of `skim-phase-allocate`.
 struct AllocatePipelineOptions : PassPipelineOptions<AllocatePipelineOptions> {
   Option<std::string> format{*this, "format", llvm::cl::desc("term for the linears")};
@@ -82,7 +99,10 @@ struct AllocatePipelineOptions : PassPipelineOptions<AllocatePipelineOptions> {
 } // namespace
 
 void skim::registerPhasePipelines() {
-  PassPipelineRegistration<>("skim-phase-raise", "ONNX nodes to language model operations", buildRaisePipeline);
+  PassPipelineRegistration<RaisePipelineOptions>("skim-phase-raise", "ONNX nodes to language model operations",
+                                                 [](OpPassManager &manager, const RaisePipelineOptions &options) {
+                                                   buildRaisePipeline(manager, {options.base, options.context});
+                                                 });
   PassPipelineRegistration<AllocatePipelineOptions>("skim-phase-allocate", "an encoding for every weight",
                                                     [](OpPassManager &manager, const AllocatePipelineOptions &options) {
                                                       AllocateOptions plan;

@@ -8,6 +8,7 @@
 #ifndef SKIM_PIPELINES_PHASES_H
 #define SKIM_PIPELINES_PHASES_H
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,8 +37,15 @@ struct AllocateOptions {
   bool requantize = false;
 };
 
+struct RaiseOptions {
+  /// Folder that the externals' file names start from.
+  std::string base = ".";
+  /// Most tokens of a text; 0: what the model says.
+  int64_t context = 0;
+};
+
 /// ONNX nodes to language model operations.
-void buildRaisePipeline(mlir::OpPassManager &manager);
+void buildRaisePipeline(mlir::OpPassManager &manager, const RaiseOptions &options);
 /// An encoding for every weight.
 void buildAllocatePipeline(mlir::OpPassManager &manager, const AllocateOptions &options);
 /// What can be merged or folded, before code is generated.
