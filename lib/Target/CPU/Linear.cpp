@@ -1,69 +1,214 @@
 //===- Linear.cpp - kernels of linear layers on CPUs ------------------------===//
+//
+// The terms' combinators are taken apart here, so that schedules see leaves:
+// `rows` becomes a panel for each part, `scaled` a factor on x, `low_rank` two
+// more products.
+//
+//===----------------------------------------------------------------------===//
 
 #include "skim/Target/CPU/Linear.h"
 
-#include "skim/Target/Common/KernelBuilder.h"
+#include "Schedule/Schedules.h"
+
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace skim;
 
-LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &call) { return {}; }
+namespace {
+/// A leaf with what the combinators around it said; indices into
+/// skim_step_args.weights, −1 for none.
+struct Piece {
+  WeightEncoding leaf;
+  int64_t n = 0;
+  SmallVector<int64_t> components;
+  int64_t alpha = -1, bias = -1;
+  int64_t permutation = -1, firstRow = 0; // permutation's entries from firstRow on
+  Type permutationType;
+  int64_t yColumn = 0;
+};
 
-static Value dot(KernelBuilder &k, int64_t lanes, int64_t count, Type type, Value w, Value x) {
-  Value zero = k.constant(k.vec(lanes, k.f32()), 0);
-  int64_t whole = count / lanes * lanes;
-  auto step = [&](Value i, Value sum, Value valid) -> Value {
-    Value wi = k.element(w, i, type), xi = k.element(x, i, k.f32());
-    if (!valid)
-      return k.fma(k.toF32(k.load(k.vec(lanes, type), wi)), k.load(k.vec(lanes, k.f32()), xi), sum);
-    return k.fma(k.toF32(k.loadFirst(k.vec(lanes, type), wi, valid)), k.loadFirst(k.vec(lanes, k.f32()), xi, valid),
-                 sum);
+/// A low-rank pair: y += B·(A·x).
+struct LowRankPair {
+  WeightEncoding factors;
+  int64_t rank, n, yColumn;
+  SmallVector<int64_t> a, b;
+};
+
+/// A panel taken apart.
+struct Panels {
+  SmallVector<Piece> pieces;
+  SmallVector<LowRankPair> pairs;
+};
+} // namespace
+
+static size_t componentCount(Attribute term, int64_t n, int64_t k) {
+  return getComponents(cast<WeightEncoding>(term), {n, k}).size();
+}
+
+/// Appends the pieces of `term`, whose components begin at `weights`.
+static void takeApart(Attribute term, int64_t k, ArrayRef<int64_t> weights, Piece outer, Panels &panels) {
+  if (auto lowRank = dyn_cast<LowRankAttr>(term)) {
+    size_t base = componentCount(lowRank.getBase(), outer.n, k);
+    size_t a = componentCount(lowRank.getFactors(), lowRank.getRank(), k);
+    takeApart(lowRank.getBase(), k, weights.take_front(base), outer, panels);
+    panels.pairs.push_back({cast<WeightEncoding>(lowRank.getFactors()), lowRank.getRank(), outer.n, outer.yColumn,
+                            SmallVector<int64_t>(weights.slice(base, a)),
+                            SmallVector<int64_t>(weights.drop_front(base + a))});
+    return;
+  }
+  if (auto scaled = dyn_cast<ScaledAttr>(term)) {
+    outer.alpha = weights.back();
+    return takeApart(scaled.getInner(), k, weights.drop_back(), outer, panels);
+  }
+  if (auto rows = dyn_cast<RowsAttr>(term)) {
+    outer.permutation = weights.back();
+    outer.permutationType = IntegerType::get(term.getContext(), outer.n > 65536 ? 32 : 16);
+    for (auto [part, count] : llvm::zip(rows.getParts(), rows.getCounts())) {
+      Piece piece = outer;
+      piece.n = count;
+      size_t used = componentCount(part, count, k);
+      takeApart(part, k, weights.take_front(used), piece, panels);
+      weights = weights.drop_front(used);
+      outer.firstRow += count;
+    }
+    return;
+  }
+  outer.leaf = cast<WeightEncoding>(term);
+  outer.components.assign(weights.begin(), weights.end());
+  panels.pieces.push_back(outer);
+}
+
+static Panels takeApart(const LinearCall &call) {
+  Panels panels;
+  for (const LinearPanel &panel : call.panels) {
+    Piece outer;
+    outer.n = panel.n;
+    outer.bias = panel.biasWeight;
+    outer.yColumn = panel.yColumn;
+    takeApart(panel.term, call.k, panel.weights, outer, panels);
+  }
+  return panels;
+}
+
+static KernelSignature signatureOf(const Piece &piece, int64_t k, StringRef mode, LinearEpilogue epilogue) {
+  KernelSignature signature;
+  signature.leaf = piece.leaf;
+  signature.k = k;
+  signature.bf16 = mode == "bf16";
+  signature.epilogue = epilogue;
+  signature.scaled = piece.alpha >= 0;
+  signature.permutation = piece.permutation >= 0 ? piece.permutationType : Type();
+  signature.biased = piece.bias >= 0;
+  return signature;
+}
+
+/// y[·, 0 … rank) of a low-rank pair's first product, as a call of its own.
+static LinearCall factorCall(const LowRankPair &pair, const LinearCall &call, bool second) {
+  LinearCall result;
+  result.k = second ? pair.rank : call.k;
+  result.mode = call.mode;
+  result.epilogue = second ? LinearEpilogue::Add : LinearEpilogue::Store;
+  LinearPanel panel;
+  panel.term = pair.factors;
+  panel.n = second ? pair.n : pair.rank;
+  panel.weights = second ? pair.b : pair.a;
+  panel.yColumn = second ? pair.yColumn : 0;
+  result.panels.push_back(panel);
+  return result;
+}
+
+LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &call) {
+  LinearScratch scratch;
+  auto include = [&](const LinearScratch &other) {
+    scratch.sharedPerRow = std::max(scratch.sharedPerRow, other.sharedPerRow);
+    scratch.sharedFixed = std::max(scratch.sharedFixed, other.sharedFixed);
+    scratch.perThread = std::max(scratch.perThread, other.perThread);
   };
-  Value sum = k.loop(k.i64(0), k.i64(whole), k.i64(lanes), zero,
-                     [&](Value i, ValueRange carried) { return KernelBuilder::Values{step(i, carried[0], {})}; })[0];
-  if (whole < count)
-    sum = step(k.i64(whole), sum, k.i64(count - whole));
-  return k.sum(sum);
+  Panels panels = takeApart(call);
+  for (const Piece &piece : panels.pieces)
+    include({0, 0, smallScratch(target, signatureOf(piece, call.k, call.mode, call.epilogue))});
+  // The products A·x of low-rank pairs lie behind what the kernels share.
+  int64_t between = 0;
+  for (const LowRankPair &pair : panels.pairs) {
+    include(linearScratch(target, factorCall(pair, call, false)));
+    include(linearScratch(target, factorCall(pair, call, true)));
+    between += pair.rank * 4;
+  }
+  scratch.sharedPerRow += between;
+  return scratch;
+}
+
+static void callPiece(OpBuilder &builder, Location loc, ModuleOp module, const TargetInfo &target, const Piece &piece,
+                      const LinearCall &call, const KernelValues &values) {
+  KernelBuilder b(builder, loc);
+  KernelSignature signature = signatureOf(piece, call.k, call.mode, call.epilogue);
+  KernelArguments arguments;
+  arguments.x = values.x;
+  arguments.y = b.offset(values.y, piece.yColumn * 4);
+  arguments.yStride = values.yStride;
+  arguments.rows = values.rows;
+  arguments.n = b.i64(piece.n);
+  arguments.priv = values.priv;
+  arguments.thread = values.thread;
+  arguments.threads = values.threads;
+  if (piece.alpha >= 0)
+    arguments.alpha = b.weight(values.args, piece.alpha);
+  if (piece.permutation >= 0)
+    arguments.permutation =
+        b.offset(b.weight(values.args, piece.permutation),
+                 piece.firstRow * static_cast<int64_t>(piece.permutationType.getIntOrFloatBitWidth() / 8));
+  if (piece.bias >= 0)
+    arguments.bias = b.weight(values.args, piece.bias);
+  for (int64_t index : piece.components)
+    arguments.components.push_back(b.weight(values.args, index));
+  std::string name = getOrCreateKernel(
+      builder, loc, module, signature, "small", piece.components.size(),
+      [&](KernelBuilder &inner, const KernelArguments &k) { emitSmallKernel(inner, target, signature, k); });
+  func::CallOp::create(builder, loc, name, TypeRange(), arguments.flatten());
 }
 
 Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const TargetInfo &target,
                        const LinearCall &call, const KernelValues &values) {
-  KernelBuilder k(builder, loc);
-  for (const LinearPanel &panel : call.panels) {
-    auto dense = dyn_cast<DenseAttr>(panel.term);
-    if (!dense)
-      return fail("no kernel", panel.term.getShortName(), "a dense weight", "");
-    std::string name = "linear_" + panel.term.getShortName() + "_k" + std::to_string(call.k) +
-                       (call.epilogue == LinearEpilogue::Add ? "_add" : "") + (panel.biasWeight >= 0 ? "_bias" : "");
-    {
-      OpBuilder::InsertionGuard guard(builder);
-      Type p = k.ptr();
-      if (KernelBuilder::beginFunction(builder, module, loc, name,
-                                       {p, p, k.i64(), k.i64(), p, p, k.i64(), k.i32(), k.i32()})) {
-        auto args = builder.getInsertionBlock()->getArguments();
-        Value x = args[0], y = args[1], stride = args[2], rows = args[3], w = args[4], bias = args[5], n = args[6];
-        auto [first, last] = k.split(n, 4, args[7], args[8]);
-        k.loop(first, last, k.i64(1), [&](Value i) {
-          Value row = k.element(w, k.mul(i, call.k), dense.getType());
-          k.loop(k.i64(0), rows, k.i64(1), [&](Value m) {
-            Value value =
-                dot(k, target.f32Lanes(), call.k, dense.getType(), row, k.element(x, k.mul(m, call.k), k.f32()));
-            if (panel.biasWeight >= 0)
-              value = k.add(value, k.load(k.f32(), k.element(bias, i, k.f32())));
-            Value at = k.element(y, k.add(k.mul(m, stride), i), k.f32());
-            if (call.epilogue == LinearEpilogue::Add)
-              value = k.add(k.load(k.f32(), at), value);
-            k.store(value, at);
-          });
-        });
-      }
-    }
-    Value w = k.weight(values.args, panel.weights[0]);
-    Value bias = panel.biasWeight >= 0 ? k.weight(values.args, panel.biasWeight) : w;
-    Value y = k.offset(values.y, panel.yColumn * 4);
-    func::CallOp::create(
-        builder, loc, name, TypeRange(),
-        ValueRange{values.x, y, values.yStride, values.rows, w, bias, k.i64(panel.n), values.thread, values.threads});
+  KernelBuilder b(builder, loc);
+  Panels panels = takeApart(call);
+  DecodeContext context{target, call.k, decodeLanes(target)};
+  for (const Piece &piece : panels.pieces)
+    if (!makeDecoder(piece.leaf, context))
+      return fail("no kernel", piece.leaf.getShortName(), "an encoding with a decoder", "");
+
+  if (panels.pairs.empty()) {
+    for (const Piece &piece : panels.pieces)
+      callPiece(builder, loc, module, target, piece, call, values);
+    return Error::success();
+  }
+
+  // Products A·x go to shared scratch, one after the other.
+  int64_t between = 0;
+  for (const LowRankPair &pair : panels.pairs)
+    between += pair.rank;
+  LinearScratch scratch = linearScratch(target, call);
+  Value product = b.offset(values.shared, scratch.sharedFixed);
+  product = b.offset(product, b.mul(values.rows, scratch.sharedPerRow - between * 4));
+  SmallVector<Value> products;
+  for (const LowRankPair &pair : panels.pairs) {
+    products.push_back(product);
+    KernelValues inner = values;
+    inner.y = product;
+    inner.yStride = b.i64(pair.rank);
+    if (Error error = emitLinear(builder, loc, module, target, factorCall(pair, call, false), inner))
+      return error;
+    product = b.offset(product, b.mul(values.rows, pair.rank * 4));
+  }
+  for (const Piece &piece : panels.pieces)
+    callPiece(builder, loc, module, target, piece, call, values);
+  // A·x is complete, and so is the part of y that another thread computed.
+  b.barrier(values.args, values.thread);
+  for (auto [pair, x] : llvm::zip(panels.pairs, products)) {
+    KernelValues inner = values;
+    inner.x = x;
+    if (Error error = emitLinear(builder, loc, module, target, factorCall(pair, call, true), inner))
+      return error;
   }
   return Error::success();
 }
@@ -71,23 +216,27 @@ Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const 
 Error skim::emitEmbed(OpBuilder &builder, Location loc, ModuleOp module, const TargetInfo &target, WeightEncoding term,
                       int64_t vocabulary, int64_t channels, ArrayRef<int64_t> weights, Value tokens, Value y,
                       Value rows, Value args, Value thread, Value threads) {
-  auto dense = dyn_cast<DenseAttr>(term);
-  if (!dense)
-    return fail("no kernel", term.getShortName(), "a dense weight", "");
-  KernelBuilder k(builder, loc);
-  Value w = k.weight(args, weights[0]);
-  int64_t lanes = target.f32Lanes();
-  auto [first, last] = k.split(rows, 1, thread, threads);
-  k.loop(first, last, k.i64(1), [&](Value r) {
-    Value token = k.toI64(k.load(k.i32(), k.element(tokens, r, k.i32())));
-    Value from = k.element(w, k.mul(token, channels), dense.getType());
-    Value to = k.element(y, k.mul(r, channels), k.f32());
-    auto vector = k.vec(lanes, dense.getType());
-    k.loop(k.i64(0), k.i64(channels), k.i64(lanes), [&](Value i) {
-      Value left = k.sub(k.i64(channels), i);
-      k.storeFirst(k.toF32(k.loadFirst(vector, k.element(from, i, dense.getType()), left)), k.element(to, i, k.f32()),
-                   left);
-    });
+  DecodeContext context{target, channels, decodeLanes(target)};
+  std::unique_ptr<Decoder> decoder = makeDecoder(term, context);
+  if (!decoder)
+    return fail("no kernel", term.getShortName(), "a leaf encoding for embeddings", "");
+  if (decoder->scratchPerRow())
+    return fail("no kernel", term.getShortName(), "a table that fits into registers for embeddings", "");
+  KernelBuilder b(builder, loc);
+  SmallVector<Value> components;
+  for (int64_t index : weights)
+    components.push_back(b.weight(args, index));
+  int64_t lanes = context.lanes, whole = channels / lanes * lanes;
+  auto [first, last] = b.split(rows, 1, thread, threads);
+  b.loop(first, last, b.i64(1), [&](Value r) {
+    Value token = b.toI64(b.load(b.i32(), b.element(tokens, r, b.i32())));
+    Decoder::Values row = decoder->beginRow(b, components, token, {});
+    Value to = b.element(y, b.mul(r, channels), b.f32());
+    b.loop(b.i64(0), b.i64(whole), b.i64(lanes),
+           [&](Value i) { b.store(decoder->weights(b, row, {i, lanes}), b.element(to, i, b.f32())); });
+    if (whole < channels)
+      b.storeFirst(decoder->weights(b, row, {b.i64(whole), channels - whole}), b.element(to, b.i64(whole), b.f32()),
+                   b.i64(channels - whole));
   });
   return Error::success();
 }

@@ -185,6 +185,38 @@ Value KernelBuilder::concat(Value a, Value b) {
   int64_t lanes = cast<VectorType>(a.getType()).getNumElements() + cast<VectorType>(b.getType()).getNumElements();
   return shuffle(a, b, llvm::to_vector(llvm::seq<int64_t>(0, lanes)));
 }
+Value KernelBuilder::pack(ValueRange scalars) {
+  return vector::FromElementsOp::create(builder, loc, vec(scalars.size(), scalars[0].getType()), scalars);
+}
+
+Value KernelBuilder::repeatEach(Value vector, int64_t count, int64_t times) {
+  SmallVector<int64_t> order;
+  for (int64_t i = 0; i < count * times; ++i)
+    order.push_back(i / times);
+  return shuffle(vector, vector, order);
+}
+
+Values KernelBuilder::transpose(ValueRange rows) {
+  // Blocks of 1, 2, 4, … lanes are exchanged between rows that lie as far apart.
+  Values result(rows);
+  int64_t n = rows.size();
+  for (int64_t block = 1; block < n; block *= 2) {
+    SmallVector<int64_t> low, high;
+    for (int64_t i = 0; i < n; ++i) {
+      bool upper = i & block;
+      low.push_back(upper ? n + i - block : i);
+      high.push_back(upper ? n + i : i + block);
+    }
+    for (int64_t i = 0; i < n; ++i)
+      if (!(i & block)) {
+        Value a = result[i], b = result[i + block];
+        result[i] = shuffle(a, b, low);
+        result[i + block] = shuffle(a, b, high);
+      }
+  }
+  return result;
+}
+
 Value KernelBuilder::iota(int64_t lanes, Type element) {
   return integers(vec(lanes, element), llvm::to_vector(llvm::seq<int64_t>(0, lanes)));
 }

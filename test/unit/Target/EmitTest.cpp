@@ -34,7 +34,7 @@ TEST(Emit, DenseLinear) {
     OwningOpRef<ModuleOp> module = ModuleOp::create(loc);
     KernelBuilder k(builder, loc);
     auto function = KernelBuilder::beginFunction(builder, *module, loc, "test",
-                                                 {k.ptr(), k.ptr(), k.ptr(), k.i64(), k.i32(), k.i32()});
+                                                 {k.ptr(), k.ptr(), k.ptr(), k.i64(), k.ptr(), k.i32(), k.i32()});
     function.setPublic();
     auto arguments = function.getArguments();
     LinearCall call;
@@ -50,8 +50,9 @@ TEST(Emit, DenseLinear) {
     values.y = arguments[2];
     values.yStride = k.i64(5);
     values.rows = arguments[3];
-    values.thread = arguments[4];
-    values.threads = arguments[5];
+    values.shared = values.priv = arguments[4];
+    values.thread = arguments[5];
+    values.threads = arguments[6];
     Error error = emitLinear(builder, loc, *module, *target, call, values);
     ASSERT_FALSE(bool(error)) << error.message();
 
@@ -60,8 +61,9 @@ TEST(Emit, DenseLinear) {
     ASSERT_FALSE(bool(error)) << error.message();
     void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     ASSERT_NE(library, nullptr) << dlerror();
-    auto run = reinterpret_cast<void (*)(const skim_step_args *, const float *, float *, int64_t, int32_t, int32_t)>(
-        dlsym(library, "test"));
+    auto run =
+        reinterpret_cast<void (*)(const skim_step_args *, const float *, float *, int64_t, char *, int32_t, int32_t)>(
+            dlsym(library, "test"));
     ASSERT_NE(run, nullptr);
     std::vector<float> w(5 * 37), x(2 * 37), y(2 * 5);
     for (size_t i = 0; i < w.size(); ++i)
@@ -69,10 +71,11 @@ TEST(Emit, DenseLinear) {
     for (size_t i = 0; i < x.size(); ++i)
       x[i] = float(int(i * 5 % 11) - 5);
     const void *weights[] = {w.data()};
+    std::vector<char> scratch(linearScratch(*target, call).perThread);
     skim_step_args args = {};
     args.weights = weights;
     for (int thread = 0; thread < 3; ++thread)
-      run(&args, x.data(), y.data(), 2, thread, 3);
+      run(&args, x.data(), y.data(), 2, scratch.data(), thread, 3);
     for (int m = 0; m < 2; ++m)
       for (int n = 0; n < 5; ++n) {
         float expected = 0;

@@ -96,6 +96,12 @@ public:
   Value extract(Value vector, int64_t lane);
   Value shuffle(Value a, Value b, llvm::ArrayRef<int64_t> lanes);
   Value concat(Value a, Value b);
+  /// A vector of scalars.
+  Value pack(mlir::ValueRange scalars);
+  /// Lanes 0 … count − 1 repeated `times` times each.
+  Value repeatEach(Value vector, int64_t count, int64_t times);
+  /// n vectors of n lanes (a power of two): lane j of vector i becomes lane i of vector j.
+  Values transpose(mlir::ValueRange rows);
   /// 0, 1, 2, … as integers of `element`.
   Value iota(int64_t lanes, Type element);
   /// Sum (largest) of the lanes, in a fixed tree order: halves are added until one is left.

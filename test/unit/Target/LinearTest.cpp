@@ -1,0 +1,218 @@
+//===- LinearTest.cpp - every format on every schedule and lane set ---------===//
+//
+// Random components, decoded by the reference and multiplied in double, against
+// the generated kernels: awkward shapes, one to many rows of x.
+//
+//===----------------------------------------------------------------------===//
+
+#include "skim/Target/CPU/LinearLibrary.h"
+
+#include "skim/Reference/Decode.h"
+#include "skim/Skim/SkimDialect.h"
+#include "skim/Support/Float16.h"
+#include "skim/Target/CPU/Emit.h"
+
+#include <gtest/gtest.h>
+#include <random>
+
+using namespace mlir;
+using namespace skim;
+
+namespace {
+const char *const kTerms[] = {
+    "f32",
+    "f16",
+    "bf16",
+    "w4g128",
+    "w4g32a",
+    "w3g64",
+    "w2",
+    "w1a",
+    "w5g128",
+    "w6g32a",
+    "w8",
+    "w7g128a",
+    "#skim.uniform<bits = 4, group = 20, asymmetric>",
+    "#skim.uniform<bits = 3, group = 8, asymmetric>",
+    "#skim.uniform<bits = 4, group = 32, asymmetric, zero = f16>",
+    "#skim.uniform<bits = 4, group = 64, scale = f32>",
+    "k1",
+    "k2",
+    "k3",
+    "k4",
+    "k5",
+    "k6",
+    "k7",
+    "k8",
+    "k3i",
+    "k8i",
+    "#skim.codebook<bits = 4, table = bf16, scope = tensor>",
+    "#skim.codebook<bits = 2, table = i8, scope = tensor>",
+    "mx4",
+    "mx8",
+    "mx2",
+    "#skim.block_float<bits = 4, block = 32, element = e2m1>",
+    "#skim.block_float<bits = 8, block = 32, element = ocp_int>",
+    "#skim.block_float<bits = 6, block = 24>",
+    "p2",
+    "p2b",
+    "p3b",
+    "#skim.planes<bits = 3, group = 32>",
+    "#skim.scaled<#skim.codebook<bits = 3>>",
+    "#skim.scaled<#skim.uniform<bits = 4, group = 128, asymmetric>>",
+};
+
+/// Terms whose parts depend on the shape.
+std::vector<std::string> nestedTerms(int64_t n, int64_t k) {
+  std::vector<std::string> terms;
+  int64_t rank = std::min<int64_t>({n, k, 8});
+  terms.push_back("#skim.low_rank<#skim.codebook<bits = 3>, rank = " + std::to_string(rank) +
+                  ", factors = #skim.block_float<bits = 8, block = 16>>");
+  if (n < 2)
+    return terms;
+  std::string rows = "#skim.rows<[#skim.codebook<bits = 2> : " + std::to_string(n / 2) +
+                     ", #skim.uniform<bits = 3, group = 32, asymmetric> : " + std::to_string(n - n / 2) + "]>";
+  terms.push_back(rows);
+  terms.push_back("#skim.low_rank<#skim.scaled<" + rows + ">, rank = " + std::to_string(rank) +
+                  ", factors = #skim.dense<f16>>");
+  return terms;
+}
+
+/// A weight with random components that hold no infinities.
+struct Weight {
+  LinearCase info;
+  std::string text;
+  std::vector<std::vector<uint8_t>> bytes;
+  std::vector<float> values;
+};
+
+void putFloat(std::vector<uint8_t> &bytes, Type type, size_t i, float value) {
+  if (type.isF32()) {
+    std::memcpy(&bytes[4 * i], &value, 4);
+    return;
+  }
+  uint16_t half = type.isBF16() ? f32ToBF16(value) : f32ToF16(value);
+  std::memcpy(&bytes[2 * i], &half, 2);
+}
+
+Weight makeWeight(MLIRContext &context, const std::string &text, int64_t n, int64_t k, std::mt19937 &random) {
+  Weight weight;
+  weight.text = text;
+  std::string activations, error;
+  weight.info.term = parseTerm(text, &context, activations, error);
+  weight.info.n = n;
+  weight.info.k = k;
+  if (!weight.info.term)
+    return weight;
+  std::normal_distribution<float> normal;
+  std::vector<ArrayRef<uint8_t>> views;
+  for (const Component &component : getComponents(weight.info.term, {n, k})) {
+    std::vector<uint8_t> bytes(component.getBits() / 8);
+    Type type = component.type.getElementType();
+    size_t count = component.type.getNumElements();
+    if (component.kind == ComponentKind::Permutation) {
+      std::vector<uint16_t> order(count);
+      for (size_t i = 0; i < count; ++i)
+        order[i] = static_cast<uint16_t>(i);
+      std::shuffle(order.begin(), order.end(), random);
+      std::memcpy(bytes.data(), order.data(), bytes.size());
+    } else if (isa<FloatType>(type)) {
+      for (size_t i = 0; i < count; ++i)
+        putFloat(bytes, type, i, normal(random));
+    } else {
+      for (uint8_t &byte : bytes)
+        byte = static_cast<uint8_t>(component.kind == ComponentKind::Exponents ? 124 + random() % 6 : random());
+      bool five = text.starts_with("p2b") && component.kind == ComponentKind::Codes;
+      if (five) // triples of base five: a zero now and then, else within range by clearing the top bit
+        std::fill(bytes.begin(), bytes.end(), static_cast<uint8_t>(random() & 0x2a));
+    }
+    weight.bytes.push_back(std::move(bytes));
+  }
+  for (const std::vector<uint8_t> &bytes : weight.bytes)
+    views.push_back(bytes);
+  weight.values = decodeWeight(weight.info.term, {n, k}, views);
+  return weight;
+}
+
+class LinearSweep : public testing::TestWithParam<std::tuple<const char *, const char *>> {};
+
+/// Compares row count `rows` of all weights of one shape.
+void compare(LinearLibrary &library, std::vector<Weight> &weights, int64_t rows, bool bf16, ThreadTeam &team,
+             std::mt19937 &random) {
+  std::normal_distribution<float> normal;
+  for (auto [index, weight] : llvm::enumerate(weights)) {
+    SCOPED_TRACE(weight.text + " [" + std::to_string(weight.info.n) + "x" + std::to_string(weight.info.k) + "] rows " +
+                 std::to_string(rows));
+    int64_t n = weight.info.n, k = weight.info.k;
+    std::vector<float> x(rows * k), y(rows * n, 0.25f), bias(n);
+    for (float &value : x)
+      value = normal(random);
+    for (float &value : bias)
+      value = normal(random);
+    LinearRun run{x.data(), y.data(), rows, {}, bias.data()};
+    // Copies that end where the component ends, so that a sanitizer sees reads beyond.
+    for (const std::vector<uint8_t> &bytes : weight.bytes)
+      run.components.push_back(bytes.data());
+    library.run(index, run, team);
+    double worst = 0, worstAllowed = 1;
+    for (int64_t m = 0; m < rows; ++m)
+      for (int64_t i = 0; i < n; ++i) {
+        double sum = weight.info.biased ? bias[i] : 0, size = std::abs(sum);
+        if (weight.info.epilogue == LinearEpilogue::Add)
+          sum += 0.25;
+        for (int64_t j = 0; j < k; ++j) {
+          double product = double(weight.values[i * k + j]) * x[m * k + j];
+          sum += product;
+          size += std::abs(product);
+        }
+        // Of the sum of magnitudes: f32 rounding, or bf16 rounding of x and of the table.
+        double allowed = size * (bf16 ? 1.6e-2 : 4e-6) + 1e-6;
+        double error = std::abs(y[m * n + i] - sum);
+        if (!(error / allowed <= worst / worstAllowed))
+          worst = error, worstAllowed = allowed;
+      }
+    EXPECT_LE(worst, worstAllowed);
+  }
+}
+} // namespace
+
+TEST_P(LinearSweep, MatchesReference) {
+  auto [targetName, mode] = GetParam();
+  auto target = parseCPUTarget(targetName);
+  ASSERT_TRUE(bool(target)) << target.message();
+  if (!hostCanRun(*target))
+    GTEST_SKIP() << "this host cannot run " << targetName;
+  bool bf16 = StringRef(mode) == "bf16";
+  std::mt19937 random(7);
+  ThreadTeam team(2);
+  const std::pair<int64_t, int64_t> shapes[] = {{1, 1}, {3, 5}, {15, 37}, {33, 130}, {257, 1024}};
+  for (auto [n, k] : shapes) {
+    MLIRContext context;
+    prepareEmission(context);
+    std::vector<std::string> terms(std::begin(kTerms), std::end(kTerms));
+    llvm::append_range(terms, nestedTerms(n, k));
+    std::vector<Weight> weights;
+    std::vector<LinearCase> cases;
+    for (const std::string &text : terms) {
+      Weight weight = makeWeight(context, text, n, k, random);
+      ASSERT_FALSE(weight.values.empty()) << text;
+      weight.info.mode = mode;
+      weight.info.biased = weights.size() % 3 == 0;
+      weight.info.epilogue = weights.size() % 4 == 1 ? LinearEpilogue::Add : LinearEpilogue::Store;
+      cases.push_back(weight.info);
+      weights.push_back(std::move(weight));
+    }
+    auto library = LinearLibrary::build(context, *target, cases);
+    ASSERT_TRUE(bool(library)) << library.message();
+    for (int64_t rows : {1, 3, 40})
+      compare(**library, weights, rows, bf16, team, random);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, LinearSweep,
+                         testing::Values(std::make_tuple("cpu:portable", "f32"),
+                                         std::make_tuple("cpu-sim:x86-64-v4", "f32"),
+                                         std::make_tuple("cpu-sim:x86-64-v4", "bf16"),
+                                         std::make_tuple("cpu:x86-64-v3", "f32"),
+                                         std::make_tuple("cpu:x86-64-v4", "f32"), std::make_tuple("cpu", "f32"),
+                                         std::make_tuple("cpu", "bf16")));
