@@ -187,6 +187,11 @@ static std::string missingFeature(const Program &program) {
   return {};
 }
 
+static bool isTargetOf(std::string_view name, std::string_view family) {
+  return name == family || (name.starts_with(family) && name.substr(family.size()).starts_with(":"));
+}
+static bool isCpu(std::string_view name) { return isTargetOf(name, "cpu") || isTargetOf(name, "cpu-sim"); }
+
 /// Chooses among `targets`; see readManifest.
 static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_view wanted, const std::string &folder) {
   Expected<std::vector<std::pair<std::string, JsonCursor>>> all = targets.members();
@@ -206,6 +211,8 @@ static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_vi
     for (auto &[name, cursor] : *all) {
       if (name != wanted)
         continue;
+      if (!isCpu(name))
+        return fail("cannot run a target", cursor.place(), "a CPU target (cpu or cpu-sim)", name);
       Expected<Program> program = readProgram(name, cursor);
       if (!program)
         return program;
@@ -221,9 +228,9 @@ static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_vi
   // Compiled code before its simulation, then whatever uses more of this CPU.
   std::optional<Program> best;
   Error refused;
-  for (std::string_view prefix : {"cpu", "cpu-sim"}) {
+  for (std::string_view family : {"cpu", "cpu-sim"}) {
     for (auto &[name, cursor] : *all) {
-      if (name != prefix && !name.starts_with(std::string(prefix) + ":"))
+      if (!isTargetOf(name, family))
         continue;
       Expected<Program> program = readProgram(name, cursor);
       if (!program)

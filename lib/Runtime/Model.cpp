@@ -192,7 +192,7 @@ Error Model::step(std::span<const Sequence> sequences, float *logits) {
                                                          : "this is the model's context");
   }
 
-  std::lock_guard<std::mutex> lock(stepMutex);
+  std::lock_guard<FairMutex> lock(stepMutex);
   for (size_t b = 0; b < sequences.size();) {
     std::span<const Sequence> block = sequences.subspan(b, blockSize(sequences.subspan(b)));
     int64_t length = 0, outputs = 0;

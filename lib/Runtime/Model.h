@@ -11,6 +11,7 @@
 #include "skim/Tokenizer/Tokenizer.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -37,6 +38,27 @@ private:
 };
 
 class Session;
+
+/// A mutex that is given in the order in which it was asked for: a thread that
+/// decodes in a loop must not keep the others out.
+class FairMutex {
+public:
+  void lock() {
+    std::unique_lock<std::mutex> guard(mutex);
+    uint64_t ticket = issued++;
+    turn.wait(guard, [&] { return serving == ticket; });
+  }
+  void unlock() {
+    std::lock_guard<std::mutex> guard(mutex);
+    ++serving;
+    turn.notify_all();
+  }
+
+private:
+  std::mutex mutex;
+  std::condition_variable turn;
+  uint64_t issued = 0, serving = 0;
+};
 
 /// Everything of a package that sessions share. Steps are serialised by a mutex.
 class Model {
@@ -92,7 +114,7 @@ private:
   uint64_t bytesOfWeights = 0;
   std::vector<const void *> weightPointers;
 
-  std::mutex stepMutex; // guards what follows and the pool
+  FairMutex stepMutex; // guards what follows and the pool
   Region scratch;
   std::vector<int32_t> tokens, start, count, rows;
   std::vector<void *> caches;

@@ -114,9 +114,8 @@ ThreadPool::ThreadPool(Options options) : owner(::getpid()) {
 
 ThreadPool::~ThreadPool() {
   if (!usable()) {
-    // In a child of fork() the threads are gone; joining them would hang.
-    for (std::thread &worker : workers)
-      worker.detach();
+    // In a child of fork() the threads are gone: joining them would hang, and their handles lead nowhere.
+    new std::vector<std::thread>(std::move(workers));
     return;
   }
   stopping = true;

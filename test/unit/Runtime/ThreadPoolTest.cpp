@@ -38,7 +38,7 @@ TEST(ThreadPool, BarriersSeparatePhases) {
     std::vector<int> values(threads);
     int wrong = 0;
     pool.run([&](int32_t thread, int32_t count) {
-      for (int round = 1; round <= 300; ++round) {
+      for (int round = 1; round <= 50; ++round) {
         values[static_cast<size_t>(thread)] = round;
         ThreadPool::barrierCallback(&pool, thread);
         if (thread == round % count)
