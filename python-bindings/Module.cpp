@@ -320,7 +320,8 @@ NB_MODULE(_skim, m) {
   const char *generateDoc =
       "Generates after `prompt`: pieces of text after a text, token ids after ids. A text stops at the\n"
       "model's end tokens, ids do not; `end_tokens` overrides both. `temperature` 0: the most likely\n"
-      "token; otherwise the same `seed` gives the same tokens.";
+      "token; otherwise the same `seed` gives the same tokens. `add_begin` and `parse_special` as in\n"
+      "tokenize(), for texts.";
   session
       .def("prefill", &Session::prefill, "tokens"_a, "logits"_a = "last",
            "Appends tokens. Returns float32 logits for what follows: of the last token [vocabulary], of 'all'\n"
@@ -343,13 +344,13 @@ NB_MODULE(_skim, m) {
       .def_prop_ro("length", &Session::length, "Tokens held.")
       .def_prop_ro("capacity", &Session::capacity, "Tokens that can be held.")
       .def("generate", &generate, "prompt"_a, "max_tokens"_a = 128, "temperature"_a = 0.0f, "top_k"_a = 0,
-           "top_p"_a = 1.0f, "seed"_a = 0, "end_tokens"_a = nb::none(), "add_begin"_a = false,
-           "parse_special"_a = false, generateDoc,
+           "top_p"_a = 1.0f, "seed"_a = 0, "end_tokens"_a = nb::none(), "add_begin"_a = true, "parse_special"_a = true,
+           generateDoc,
            nb::sig("def generate(self, prompt: str | collections.abc.Iterable[int], max_tokens: int = 128, "
                    "temperature: float = 0.0, "
                    "top_k: int = 0, top_p: float = 1.0, seed: int = 0, end_tokens: collections.abc.Sequence[int] | "
                    "None = None, "
-                   "add_begin: bool = False, parse_special: bool = False) -> Generation"));
+                   "add_begin: bool = True, parse_special: bool = True) -> Generation"));
 
   model
       .def(nb::init<const std::string &, int64_t, int32_t, const std::optional<std::string> &, int32_t, bool>(),
@@ -388,14 +389,15 @@ NB_MODULE(_skim, m) {
                             std::move(endTokens), addBegin, parseSpecial);
           },
           "prompt"_a, "max_tokens"_a = 128, "temperature"_a = 0.0f, "top_k"_a = 0, "top_p"_a = 1.0f, "seed"_a = 0,
-          "end_tokens"_a = nb::none(), "add_begin"_a = false, "parse_special"_a = false, generateDoc,
+          "end_tokens"_a = nb::none(), "add_begin"_a = true, "parse_special"_a = true, generateDoc,
           nb::sig("def generate(self, prompt: str | collections.abc.Iterable[int], max_tokens: int = 128, temperature: "
                   "float = 0.0, "
                   "top_k: int = 0, top_p: float = 1.0, seed: int = 0, end_tokens: collections.abc.Sequence[int] | None "
                   "= None, "
-                  "add_begin: bool = False, parse_special: bool = False) -> Generation"))
+                  "add_begin: bool = True, parse_special: bool = True) -> Generation"))
       .def("tokenize", &Model::tokenize, "text"_a, "add_begin"_a = false, "parse_special"_a = false,
-           "Token ids of a text.")
+           "Token ids of a text. `add_begin`: with the begin token that the tokenizer puts in front, if any;\n"
+           "`parse_special`: special tokens written in the text become their ids.")
       .def("detokenize", &Model::detokenize, "tokens"_a, "keep_special"_a = false, "The text of token ids.",
            nb::sig("def detokenize(self, tokens: collections.abc.Iterable[int], keep_special: bool = False) -> str"))
       .def("token_id", &Model::tokenId, "text"_a, "The id of the token spelled exactly so, or None.")

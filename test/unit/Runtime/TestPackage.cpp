@@ -63,6 +63,8 @@ TestPackage::~TestPackage() { std::filesystem::remove_all(folder); }
 void TestPackage::save() const { write("manifest.json", dumpJson(manifest, 1)); }
 
 void TestPackage::write(const std::string &name, const std::string &contents) const {
+  // A new file: file systems flush one that is cut to nothing and written again.
+  std::filesystem::remove(folder + "/" + name);
   std::ofstream(folder + "/" + name, std::ios::binary) << contents;
 }
 
