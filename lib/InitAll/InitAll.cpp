@@ -6,6 +6,7 @@
 #include "skim/Lane/LaneOps.h"
 #include "skim/ONNX/ONNXOps.h"
 #include "skim/Skim/SkimDialect.h"
+#include "skim/Target/CPU/GenerateCPU.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/FuseLinears.h"
 #include "skim/Transforms/LowerLane.h"
@@ -21,6 +22,7 @@ void skim::registerAllPasses() {
   registerAssignEncodings();
   registerONNXToLM();
   registerFuseLinears();
+  registerGenerateCPU();
   registerLowerLane();
   registerQuantizeWeights();
   registerVerifyCache();

@@ -1,0 +1,65 @@
+//===- Step.h - from a model function to a step's code ----------*- C++ -*-===//
+#ifndef SKIM_TARGET_CPU_STEP_H
+#define SKIM_TARGET_CPU_STEP_H
+
+#include "skim/Support/Error.h"
+#include "skim/Target/CPU/TargetInfo.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include <string>
+#include <vector>
+
+namespace skim {
+
+/// One entry of skim_step_args.weights.
+struct ProgramWeight {
+  /// Its tensor's name in the package, unique.
+  std::string name;
+  /// What the code reads: this element type, row-major. May differ from that of
+  /// `source` among the floats (norm weights and biases are read as f32).
+  mlir::RankedTensorType type;
+  /// The skim.external or constant in the model that holds the elements.
+  mlir::Value source;
+  /// The skim.assemble that `source` is a component of, and which one; null for
+  /// a plain tensor.
+  mlir::Value encoded;
+  unsigned component = 0;
+  /// The layer (HF path) that reads it first, or empty.
+  std::string layer;
+};
+
+/// A cache tensor: [heads, capacity, dim] in each sequence's block.
+struct ProgramCache {
+  int64_t heads, dim, bytesPerElement;
+};
+
+/// What a runtime must know about a step's code: the manifest's "program".
+struct ProgramInfo {
+  std::vector<ProgramWeight> weights;
+  std::vector<ProgramCache> caches;
+  int64_t vocabulary = 0;
+  /// Most tokens that a sequence may have: the function's `skim.context`, or 0 where it has none.
+  int64_t context = 0;
+  /// Most rows (batch · length) of a step.
+  int64_t maxRows = 512;
+  /// Bytes of scratch: fixed + perRow · batch · length + perThread · threads.
+  int64_t scratchFixed = 0, scratchPerRow = 0, scratchPerThread = 0;
+  int64_t sampleScratch = 0;
+  /// Barriers in a step.
+  int64_t barriers = 0;
+};
+
+/// Compiles `@forward` of `model` (see docs/architecture.md: tokens, start, count,
+/// rows, caches → logits, caches) for a target: `code` becomes a module of kernels
+/// (func, scf, arith, math, vector, lane, llvm) with the functions of
+/// include/skim-rt/abi.h, ready for emitSharedObject. Marks of skim-fuse-linears
+/// are obeyed and not required. Values in the result belong to `model`.
+/// Fails on an operation that has no kernel and on a function of another shape.
+Expected<ProgramInfo> generateStep(mlir::ModuleOp model, const TargetInfo &target,
+                                   mlir::OwningOpRef<mlir::ModuleOp> &code);
+
+} // namespace skim
+
+#endif // SKIM_TARGET_CPU_STEP_H
