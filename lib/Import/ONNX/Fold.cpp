@@ -20,6 +20,8 @@ double skim::onnx::roundTo(Type element, double value) {
 }
 
 std::optional<Data> skim::onnx::readData(Type element, StringRef raw, size_t count, DimensionTable &dims) {
+  if (!element.isIntOrFloat())
+    return std::nullopt;
   unsigned width = element.getIntOrFloatBitWidth();
   if (element.isInteger(1))
     width = 8; // ONNX stores a byte a bool

@@ -333,9 +333,7 @@ bool Importer::runNode(NodeContext &ctx, SmallVectorImpl<Info *> &results) {
     return ctx.fail(std::to_string(row->minInputs) + " inputs or more", std::to_string(ctx.inputs.size()));
   if (ctx.outputs.empty() || ctx.outputs.size() > row->maxOutputs)
     return ctx.fail("1 to " + std::to_string(row->maxOutputs) + " outputs", std::to_string(ctx.outputs.size()));
-  // Fused attention takes its q, k, v packed or not: rows of com.microsoft look
-  // at what is there beyond the first operand themselves.
-  unsigned needed = row->maxInputs == kAny ? ctx.inputs.size() : ctx.domain.empty() ? row->minInputs : 1;
+  unsigned needed = row->maxInputs == kAny ? ctx.inputs.size() : row->minInputs;
   for (unsigned i = 0; i < needed; ++i)
     if (!ctx.has(i))
       return ctx.fail("input " + std::to_string(i), "an omitted one");
@@ -418,8 +416,8 @@ bool Importer::importIf(const wire::Node &node, Scope &scope) {
     if (attribute.graphs.size() == 1)
       branches[attribute.name == "else_branch"] = &attribute.graphs[0];
   Info *condition = node.inputs.size() == 1 ? lookup(scope, StringRef(node.inputs[0])) : nullptr;
-  if (!branches[0] || !branches[1] || !condition)
-    return fail(skim::fail("malformed If", where, "a condition and two branches"));
+  if (!branches[0] || !branches[1] || !condition || !condition->element || node.outputs.empty())
+    return fail(skim::fail("malformed If", where, "a condition, two branches and a result"));
   NodeContext ctx(dims, builder, makeScalar);
   ctx.op = "If";
   ctx.name = node.name;
@@ -437,7 +435,7 @@ bool Importer::importIf(const wire::Node &node, Scope &scope) {
       Info *info = lookup(inner, StringRef(output.name));
       if (!info)
         return fail(skim::fail("malformed If", where, "results that are defined", std::string(output.name)));
-      if (!define(scope, StringRef(name), info, where))
+      if (!name.empty() && !define(scope, StringRef(name), info, where))
         return false;
     }
     return true;
@@ -484,7 +482,7 @@ bool Importer::importIf(const wire::Node &node, Scope &scope) {
     StringRef name = output.name;
     Info *info = newInfo(std::move(output));
     info->value = value;
-    if (!define(scope, name, info, where))
+    if (!name.empty() && !define(scope, name, info, where))
       return false;
   }
   return true;

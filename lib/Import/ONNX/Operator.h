@@ -137,7 +137,8 @@ public:
   std::string text(const Info &info) const;
 };
 
-/// A row: arity, inference, and, inside it, normalisation. `infer` returns false
+/// A row: arity (the first `minInputs` operands may not be omitted, of a variadic
+/// operator none), inference, and, inside it, normalisation. `infer` returns false
 /// after ctx.fail().
 struct Operator {
   const char *domain;

@@ -72,6 +72,13 @@ struct ImportedONNX {
 /// The context needs the dialects of `registerImportONNXDialects`.
 ImportedONNX importONNX(const std::string &path, mlir::MLIRContext *context, const ImportONNXOptions &options = {});
 
+/// `skim import`: the model at `path` as IR in the file `output`, whole or not at
+/// all: bytecode if it ends in .mlirbc, text otherwise, standard output for "-".
+/// Names of weight files are relative to the output's folder ("-": the current
+/// one). Returns every failure; none: done.
+std::vector<Failure> importONNXToFile(const std::string &path, const std::string &output,
+                                      ImportONNXOptions options = {});
+
 /// The dialects that imported IR uses.
 void registerImportONNXDialects(mlir::DialectRegistry &registry);
 

@@ -60,7 +60,9 @@ static bool inferRotary(NodeContext &ctx) {
 /// [B, S, Hkv * D], or packed query [B, S, (H + 2 Hkv) * D]; past [B, Hkv, P, D].
 static bool inferGroupQueryAttention(NodeContext &ctx) {
   int64_t heads = ctx.getInt("num_heads", 0), kvHeads = ctx.getInt("kv_num_heads", 0);
-  if (heads <= 0 || kvHeads <= 0 || heads % kvHeads)
+  if (!ctx.has(5) || !ctx.has(6))
+    return ctx.fail("seqlens_k and total_sequence_length", "an omitted one");
+  if (heads <= 0 || kvHeads <= 0 || heads % kvHeads || heads > INT32_MAX)
     return ctx.fail("num_heads a multiple of kv_num_heads", std::to_string(heads) + " and " + std::to_string(kvHeads));
   for (StringRef name : {"do_rotary", "rotary_interleaved", "smooth_softmax"})
     ctx.setInt(name, ctx.getInt(name, 0));
@@ -126,7 +128,7 @@ ArrayRef<Operator> skim::onnx::attentionOperators() {
       {"", "Attention", 3, 7, 4, inferAttention},
       {"", "RotaryEmbedding", 3, 4, 1, inferRotary},
       {"com.microsoft", "RotaryEmbedding", 4, 4, 1, inferRotary},
-      {"com.microsoft", "GroupQueryAttention", 7, 14, 4, inferGroupQueryAttention},
+      {"com.microsoft", "GroupQueryAttention", 1, 14, 4, inferGroupQueryAttention},
       {"com.microsoft", "MultiHeadAttention", 1, 10, 4, inferMultiHeadAttention},
   };
   return rows;

@@ -79,6 +79,8 @@ static bool inferToBool(NodeContext &ctx) {
     ctx.setInt("detect_positive", positive);
     ctx.setInt("detect_negative", negative);
   }
+  if (ctx.op == "Not" && !ctx.in(0).element.isInteger(1))
+    return ctx.fail("an operand of BOOL", ctx.text(ctx.in(0)));
   const Data *in = ctx.data(0);
   if (!in)
     return true;
@@ -328,7 +330,7 @@ static bool inferWhere(NodeContext &ctx) {
 
 static bool castData(NodeContext &ctx, Type to) {
   const Data *in = ctx.data(0);
-  if (!in)
+  if (!in || !to.isIntOrFloat())
     return true;
   Data out;
   out.isFloat = isa<FloatType>(to);

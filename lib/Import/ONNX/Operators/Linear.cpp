@@ -70,23 +70,21 @@ static bool inferMatMulNBits(NodeContext &ctx) {
     if (x.shape->empty() || (inner && *inner != *k))
       return ctx.fail("an input of K = " + std::to_string(*k), ctx.text(x));
   }
-  int64_t blocks = (*k + *block - 1) / *block, count;
-  if (__builtin_mul_overflow(*n, blocks, &count) || __builtin_mul_overflow(count, *block, &count))
-    return ctx.fail("sizes that fit into 64 bits", std::to_string(*n) + "x" + std::to_string(*k));
-  if (std::optional<SmallVector<int64_t>> shape = ctx.numbers(codes.shape)) {
-    int64_t have = 1;
-    for (int64_t dim : *shape)
-      have *= dim;
-    if (have != *n * blocks * ((*block * bits + 7) / 8))
-      return ctx.fail("codes of N x " + std::to_string(blocks) + " blocks", ctx.text(codes));
-  }
-  if (std::optional<SmallVector<int64_t>> shape = ctx.numbers(scales.shape)) {
-    int64_t have = 1;
-    for (int64_t dim : *shape)
-      have *= dim;
-    if (have != *n * blocks)
-      return ctx.fail("N x " + std::to_string(blocks) + " scales", ctx.text(scales));
-  }
+  if (*k > INT32_MAX || *n > INT32_MAX || *block > INT32_MAX)
+    return ctx.fail("sizes of 32 bits", std::to_string(*n) + "x" + std::to_string(*k));
+  // Constants of another size are certain errors; the product is exact or unknown.
+  int64_t blocks = (*k + *block - 1) / *block;
+  auto holds = [&](const Info &info, int64_t perBlock) {
+    if (!info.shape)
+      return true;
+    Dim wanted = ctx.product({ctx.constant(*n), ctx.constant(blocks), ctx.constant(perBlock)});
+    std::optional<int> order = ctx.dims.compare(ctx.product(*info.shape), wanted);
+    return !order || *order == 0;
+  };
+  if (!holds(codes, (*block * bits + 7) / 8))
+    return ctx.fail("codes of N x " + std::to_string(blocks) + " blocks", ctx.text(codes));
+  if (!holds(scales, 1))
+    return ctx.fail("N x " + std::to_string(blocks) + " scales", ctx.text(scales));
   std::optional<Dims> out = x.shape;
   if (out)
     out->back() = ctx.constant(*n);
@@ -114,7 +112,7 @@ static bool inferGatherBlockQuantized(NodeContext &ctx) {
   }
   Dims data = *table.shape;
   // uint8 holds 8 / bits codes along the last dimension; int4 types one each.
-  if (table.element.getIntOrFloatBitWidth() == 8 && bits < 8)
+  if (table.element.isInteger(8) && bits < 8)
     data.back() = ctx.dims.multiply(data.back(), ctx.constant(8 / bits)).value_or(ctx.dims.unknown());
   Dims out(data.begin(), data.begin() + gatherAxis);
   out.append(indices.shape->begin(), indices.shape->end());

@@ -93,7 +93,7 @@ static bool inferSplit(NodeContext &ctx) {
     return ctx.fail(std::to_string(parts) + " sizes in split", std::to_string(sizes.size()));
   std::optional<int64_t> total = in.shape ? ctx.number((*in.shape)[axis]) : std::nullopt;
   if (!found && total) {
-    int64_t chunk = (*total + parts - 1) / parts;
+    int64_t chunk = *total / parts + (*total % parts != 0);
     for (int64_t i = 0; i < parts; ++i)
       sizes.push_back(std::clamp<int64_t>(*total - i * chunk, 0, chunk));
     ctx.setInts("split", sizes);

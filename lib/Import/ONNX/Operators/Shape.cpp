@@ -1,8 +1,6 @@
 //===- Shape.cpp - operators that look at or change only the shape ----------===//
 #include "../Operator.h"
 
-#include <cmath>
-
 using namespace mlir;
 using namespace skim::onnx;
 
@@ -305,6 +303,8 @@ static bool inferConstantOfShape(NodeContext &ctx) {
     if (value.getNumElements() != 1)
       return ctx.fail("a value of one element", std::to_string(value.getNumElements()));
     element = value.getElementType();
+    if (!element.isIntOrFloat())
+      return ctx.unsupported("a real value", "a complex one");
     one = Data();
     one.isFloat = isa<FloatType>(element);
     if (one.isFloat)
@@ -361,7 +361,9 @@ static bool inferRange(NodeContext &ctx) {
     if (span && by == 1 && !n && ctx.dims.nonNegative(*span)) {
       length = *span;
     } else if (n && by) {
-      int64_t count = (*by > 0) == (*n > 0) && *n != 0 ? static_cast<int64_t>(std::ceil(double(*n) / double(*by))) : 0;
+      if (*by == INT64_MIN || *n == INT64_MIN)
+        return ctx.fail("a range within 63 bits", std::to_string(*n));
+      int64_t count = (*by > 0) == (*n > 0) && *n != 0 ? (*n / *by) + (*n % *by != 0) : 0;
       length = ctx.constant(count);
       std::optional<int64_t> first = ctx.number(start->ints[0]);
       ctx.set(0, element, Dims{length});
