@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <fstream>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -24,6 +25,17 @@ uint64_t skim::currentAnonymousBytes() {
   buffer[got] = 0;
   const char *line = std::strstr(buffer, "RssAnon:");
   return line ? std::strtoull(line + std::strlen("RssAnon:"), nullptr, 10) * 1024 : 0;
+}
+
+std::string skim::cpuName() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    size_t colon = line.find(": ");
+    // "model name" on x86, "CPU part" and friends say nothing readable elsewhere.
+    if (line.starts_with("model name") && colon != std::string::npos)
+      return line.substr(colon + 2);
+  }
+  return "unknown processor";
 }
 
 struct AnonymousMemorySampler::State {

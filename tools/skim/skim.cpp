@@ -59,6 +59,7 @@ int main(int argc, char **argv) {
     addRun(app, action);
     addLogits(app, action);
     addEval(app, action);
+    addBench(app, action);
     addInspect(app, action);
     addLater(app, action);
   });

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace skim {
 
@@ -20,6 +21,9 @@ private:
 /// RssAnon of this process in bytes, from /proc/self/status; 0 where that file
 /// does not exist. Mapped files do not count.
 uint64_t currentAnonymousBytes();
+
+/// This machine's processor, as /proc/cpuinfo names it; "unknown processor" elsewhere.
+std::string cpuName();
 
 /// Samples currentAnonymousBytes every 20 ms on a thread of its own.
 class AnonymousMemorySampler {
