@@ -9,32 +9,17 @@
 
 using namespace skim;
 
-namespace {
-/// LLVM's name of a feature beside the kernel's.
-struct FeatureName {
-  const char *llvm;
-  const char *cpuinfo;
-};
-} // namespace
-
-static constexpr FeatureName baseline[] = {{"sse2", "sse2"}};
-static constexpr FeatureName level3[] = {
-    {"sse2", "sse2"},     {"sse3", "pni"}, {"ssse3", "ssse3"}, {"sse4.1", "sse4_1"}, {"sse4.2", "sse4_2"},
-    {"popcnt", "popcnt"}, {"avx", "avx"},  {"avx2", "avx2"},   {"bmi", "bmi1"},      {"bmi2", "bmi2"},
-    {"f16c", "f16c"},     {"fma", "fma"},  {"lzcnt", "abm"},   {"movbe", "movbe"}};
-static constexpr FeatureName level4[] = {{"avx512f", "avx512f"},
-                                         {"avx512bw", "avx512bw"},
-                                         {"avx512cd", "avx512cd"},
-                                         {"avx512dq", "avx512dq"},
-                                         {"avx512vl", "avx512vl"}};
+static constexpr const char *baseline[] = {"sse2"};
+static constexpr const char *level3[] = {"sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx",
+                                         "avx2", "bmi",  "bmi2",  "f16c",   "fma",    "lzcnt",  "movbe"};
+static constexpr const char *level4[] = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"};
 /// Beyond x86-64-v4; used where the host has them.
-static constexpr FeatureName extras[] = {
-    {"avx512vbmi", "avx512_vbmi"}, {"avx512bf16", "avx512_bf16"}, {"avx512vnni", "avx512_vnni"}};
+static constexpr const char *extras[] = {"avx512vbmi", "avx512bf16", "avx512vnni"};
 
-template <size_t N> static void require(TargetInfo &info, const FeatureName (&names)[N]) {
-  for (const FeatureName &name : names) {
-    info.features += (info.features.empty() ? "+" : ",+") + std::string(name.llvm);
-    info.requiredFeatures.push_back(name.cpuinfo);
+template <size_t N> static void require(TargetInfo &info, const char *const (&names)[N]) {
+  for (const char *name : names) {
+    info.features += (info.features.empty() ? "+" : ",+") + std::string(name);
+    info.requiredFeatures.push_back(name);
   }
 }
 
@@ -79,9 +64,9 @@ static TargetInfo aarch64() {
 static bool hostIsX86() { return llvm::Triple(llvm::sys::getProcessTriple()).getArch() == llvm::Triple::x86_64; }
 static bool hostIsAArch64() { return llvm::Triple(llvm::sys::getProcessTriple()).isAArch64(); }
 
-template <size_t N> static bool hostHas(const llvm::StringMap<bool> &features, const FeatureName (&names)[N]) {
-  for (const FeatureName &name : names)
-    if (!features.lookup(name.llvm))
+template <size_t N> static bool hostHas(const llvm::StringMap<bool> &features, const char *const (&names)[N]) {
+  for (const char *name : names)
+    if (!features.lookup(name))
       return false;
   return true;
 }
@@ -98,9 +83,9 @@ static Expected<TargetInfo> host() {
   if (!hostHas(features, level4))
     return x86Level3();
   TargetInfo info = x86Level4();
-  for (const FeatureName &extra : extras)
-    if (features.lookup(extra.llvm)) {
-      FeatureName one[] = {extra};
+  for (const char *extra : extras)
+    if (features.lookup(extra)) {
+      const char *one[] = {extra};
       require(info, one);
     }
   info.hasVBMI = features.lookup("avx512vbmi");

@@ -35,8 +35,8 @@ struct TargetInfo {
   bool simulated = false;
   /// Instructions that lowerings may use.
   bool hasFMA = false, hasF16C = false, hasVBMI = false, hasBF16 = false, hasVNNI = false;
-  /// What the processor must report for the code to run, in the spelling of
-  /// /proc/cpuinfo on x86 (`avx512f`) and of LLVM elsewhere.
+  /// What the processor must have for the code to run, in LLVM's spelling
+  /// (`avx512f`): the manifest's `cpu_features`.
   std::vector<std::string> requiredFeatures;
 
   /// Number of f32 in a vector.
