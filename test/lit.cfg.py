@@ -17,6 +17,7 @@ config.environment["PATH"] = os.pathsep.join(
     [build_bin, os.path.join(config.skim_build, "test", "bin"), config.llvm_tools, os.environ["PATH"]])
 config.substitutions.append(("%skim_plugin", os.path.join(config.skim_build, "lib", "SkimPlugin.so")))
 config.substitutions.append(("%skim_source", config.skim_source))
+config.substitutions.append(("%mlir_lib_dir", os.path.join(config.llvm_tools, "..", "lib")))
 config.substitutions.append(("%skim_build", config.skim_build))
 
 venv_python = os.path.join(config.skim_source, ".venv", "bin", "python3")

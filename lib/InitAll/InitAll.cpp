@@ -2,6 +2,7 @@
 
 #include "mlir/IR/DialectRegistry.h"
 #include "skim/Conversion/ONNXToLM.h"
+#include "skim/Conversion/SkimToUpstream.h"
 #include "skim/LM/LMOps.h"
 #include "skim/Lane/LaneOps.h"
 #include "skim/ONNX/ONNXOps.h"
@@ -25,6 +26,7 @@ void skim::registerAllPasses() {
   registerGenerateCPU();
   registerLowerLane();
   registerQuantizeWeights();
+  registerSkimToUpstream();
   registerVerifyCache();
   registerVerifyEncodings();
 }
