@@ -18,10 +18,18 @@ def ONNX_NodeOp : ONNX_Op<"node", [Pure]> {
     the PyTorch module that made it `scope`. `shapes` holds the symbolic
     dimensions of each result that has dynamic ones, `values` the contents of an
     integer result (shape data) where they are known symbolically: equal text is
-    an equal number.
+    an equal number. Subgraphs (If) are regions that end in `onnx.yield`.
+
+    Constraints:
+    * (node_c1) `op_type` is not empty.
+    * (node_c2) `shapes` has one list of texts a result, empty or one text a
+      dimension; the text of a static dimension is its number.
+    * (node_c3) `values` stands beside one result, a static integer tensor, and
+      has one text an element.
+    * (node_c4) a body yields as many values as there are results.
 
     ```mlir
-    %y = onnx.node "MatMul"(%a, %b) {node_name = "/lm_head/MatMul"} : (tensor<?x64xf32>, tensor<64x512xf32>) -> tensor<?x512xf32>
+    %y = onnx.node "MatMul"(%a, %b) {node_name = "/lm_head/MatMul", shapes = [["batch", "512"]]} : (tensor<?x64xf32>, tensor<64x512xf32>) -> tensor<?x512xf32>
     ```
   }];
   let arguments = (ins StrAttr:$op_type, Variadic<AnyType>:$inputs, DefaultValuedStrAttr<StrAttr, "">:$domain,
@@ -31,6 +39,7 @@ def ONNX_NodeOp : ONNX_Op<"node", [Pure]> {
   let results = (outs Variadic<AnyType>:$outputs);
   let regions = (region VariadicRegion<AnyRegion>:$bodies);
   let assemblyFormat = "$op_type `(` $inputs `)` attr-dict `:` functional-type($inputs, $outputs) $bodies";
+  let hasVerifier = 1;
 }
 
 def ONNX_ConstantOp : ONNX_Op<"constant", [Pure, ConstantLike, AllTypesMatch<["value", "result"]>]> {
@@ -50,12 +59,24 @@ def ONNX_ConstantOp : ONNX_Op<"constant", [Pure, ConstantLike, AllTypesMatch<["v
 
 def ONNX_NoneOp : ONNX_Op<"none", [Pure]> {
   let summary = "an omitted optional input";
+  let description = [{
+    ```mlir
+    %none = onnx.none
+    ```
+  }];
   let results = (outs NoneType:$result);
   let assemblyFormat = "attr-dict";
 }
 
-def ONNX_YieldOp : ONNX_Op<"yield", [Pure, Terminator]> {
+def ONNX_YieldOp : ONNX_Op<"yield", [Pure, Terminator, HasParent<"NodeOp">]> {
   let summary = "ends a subgraph";
+  let description = [{
+    Hands the values of one of a node's bodies to its results.
+
+    ```mlir
+    onnx.yield %t : tensor<?xf32>
+    ```
+  }];
   let arguments = (ins Variadic<AnyType>:$results);
   let assemblyFormat = "($results^ `:` type($results))? attr-dict";
 }
