@@ -92,7 +92,7 @@ public:
   TrieCheck(std::string_view trie, std::string_view replacements) : replacements(replacements) {
     units.resize(trie.size() / 4);
     std::memcpy(units.data(), trie.data(), units.size() * 4);
-    depth.resize(units.size(), unseen);
+    depth.resize(units.size() * 2, unseen);
   }
 
   /// Empty if all is well.
@@ -100,7 +100,8 @@ public:
     if (units.empty())
       return "an empty trie";
     // Depth first without recursion; suffixes may be shared, so each node is
-    // finished once and remembers the most keys on a way down from it.
+    // finished once and remembers the most keys on a way down from it. The unit
+    // that leads to a node tells whether it ends a key, so there are two of each.
     struct Frame {
       uint32_t node; // the base that children are found from
       uint32_t label;
@@ -115,11 +116,16 @@ public:
         problem = "a trie that points outside itself";
         return;
       }
-      if (depth[base] == open) {
+      bool leaf = (unit >> 8) & 1;
+      if (depth[size_t(base) * 2 + leaf] == open) {
         problem = "a trie with a cycle";
         return;
       }
-      bool leaf = (unit >> 8) & 1;
+      if (depth[size_t(base) * 2 + leaf] >= 0) {
+        if (!stack.empty())
+          stack.back().most = std::max(stack.back().most, depth[size_t(base) * 2 + leaf]);
+        return;
+      }
       if (leaf) {
         uint32_t value = units[base] & 0x7fffffffu;
         if (value >= replacements.size() || (static_cast<unsigned char>(replacements[value]) & 0xc0) == 0x80) {
@@ -127,15 +133,15 @@ public:
           return;
         }
       }
-      depth[base] = open;
-      stack.push_back({base, 1, 0, leaf}); // label 0 is the leaf itself
+      depth[size_t(base) * 2 + leaf] = open;
+      stack.push_back({base, 0, 0, leaf});
     };
     enter(units[0], 0);
     while (!stack.empty() && problem.empty()) {
       Frame &frame = stack.back();
       if (frame.label > 0xff) {
         int32_t most = frame.most + frame.leaf;
-        depth[frame.node] = most;
+        depth[size_t(frame.node) * 2 + frame.leaf] = most;
         if (most > mostPrefixes)
           return "a trie with more than 32 nested keys";
         stack.pop_back();
@@ -148,12 +154,6 @@ public:
       uint32_t unit = units[at];
       if ((unit & 0x800000ffu) != label)
         continue;
-      uint32_t base = at ^ offset(unit);
-      // The same base may be reached by units with and without a leaf.
-      if (base < units.size() && depth[base] >= 0 && !((unit >> 8) & 1)) {
-        frame.most = std::max(frame.most, depth[base]);
-        continue;
-      }
       enter(unit, at);
     }
     return problem;

@@ -201,6 +201,22 @@ TEST(DamagedTokenizer, SentencePieceTraps) {
   map.append(reinterpret_cast<const char *>(&size), 4);
   map += trie + std::string("x\0", 2);
   EXPECT_NE(tryBytes(folder, model + Message().text(3, Message().text(2, map).bytes).bytes), "");
+  // One whose nodes double the ways at each step down: 2^60 of them.
+  std::vector<uint32_t> units(64 * 256, 0x80000000u); // all mismatch
+  auto leadTo = [&](uint32_t at, uint32_t label, uint32_t base) {
+    units[at] = label | (at ^ base) << 10 | 1u << 8; // ends a key, too
+  };
+  units[0] = 0u | (256u << 10);
+  for (uint32_t node = 1; node < 62; ++node) {
+    leadTo(node * 256 ^ 1, 1, (node + 1) * 256);
+    leadTo(node * 256 ^ 2, 2, (node + 1) * 256);
+  }
+  size = static_cast<uint32_t>(units.size() * 4);
+  map.assign(reinterpret_cast<const char *>(&size), 4);
+  map.append(reinterpret_cast<const char *>(units.data()), size);
+  map += std::string("x\0", 2);
+  EXPECT_NE(tryBytes(folder, model + Message().text(3, Message().text(2, map).bytes).bytes).find("nested keys"),
+            std::string::npos);
   // Self tests that fail, which the library would report on standard error.
   testing::internal::CaptureStderr();
   Message sample = Message().text(1, "aab").text(2, "wrong");
