@@ -24,10 +24,62 @@ namespace {
 
 const char *const spaceSet = "\\x{09}-\\x{0d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"
                              "\\x{202f}\\x{205f}\\x{3000}";
-const char *const wordSet = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
-// Outside a class Oniguruma asks a table of Latin-1 that has superscripts and fractions too.
-const char *const bareWordSet = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 const char *const hexSet = "0-9A-Fa-f";
+
+// Oniguruma in `tokenizers` knows Unicode 16, PCRE2 10.42 only 14: what was
+// assigned between, by property.
+struct Newer {
+  const char *property;
+  const char *ranges;
+};
+const Newer newer[] = {
+    {"Lu", "\\x{1c89}\\x{a7cb}-\\x{a7cc}\\x{a7da}\\x{a7dc}\\x{10d50}-\\x{10d65}"},
+    {"Ll", "\\x{1c8a}\\x{a7cd}\\x{a7db}\\x{10d70}-\\x{10d85}\\x{1df25}-\\x{1df2a}"},
+    {"Lm", "\\x{10d4e}\\x{10d6f}\\x{16d40}-\\x{16d42}\\x{16d6b}-\\x{16d6c}\\x{1e030}-\\x{1e06d}\\x{1e4eb}"},
+    {"Lo", "\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{10d4d}\\x{10d4f}\\x{10ec2}-\\x{10ec4}\\x{1123f}-\\x{11240}\\x{11380}-"
+           "\\x{11389}\\x{1138b}\\x{1138e}\\x{11390}-\\x{113b5}\\x{113b7}\\x{113d1}\\x{113d3}\\x{11bc0}-\\x{11be0}\\x{"
+           "11f02}\\x{11f04}-\\x{11f10}\\x{11f12}-\\x{11f33}\\x{1342f}\\x{13441}-\\x{13446}\\x{13460}-\\x{143fa}\\x{"
+           "16100}-\\x{1611d}\\x{16d43}-\\x{16d6a}\\x{18cff}\\x{1b132}\\x{1b155}\\x{1e4d0}-\\x{1e4ea}\\x{1e5d0}-\\x{"
+           "1e5ed}\\x{1e5f0}\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"},
+    {"M", "\\x{897}\\x{cf3}\\x{ece}\\x{10d69}-\\x{10d6d}\\x{10efc}-\\x{10eff}\\x{11241}\\x{113b8}-\\x{113c0}\\x{113c2}"
+          "\\x{113c5}\\x{113c7}-\\x{113ca}\\x{113cc}-\\x{113d0}\\x{113d2}\\x{113e1}-\\x{113e2}\\x{11f00}-\\x{11f01}\\x{"
+          "11f03}\\x{11f34}-\\x{11f3a}\\x{11f3e}-\\x{11f42}\\x{11f5a}\\x{13440}\\x{13447}-\\x{13455}\\x{1611e}-\\x{"
+          "1612f}\\x{1e08f}\\x{1e4ec}-\\x{1e4ef}\\x{1e5ee}-\\x{1e5ef}"},
+    {"Nd", "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}\\x{16130}-\\x{16139}"
+           "\\x{16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}\\x{1e4f0}-\\x{1e4f9}\\x{1e5f1}-\\x{1e5fa}"},
+    {"No", "\\x{1d2c0}-\\x{1d2d3}"},
+    {"P", "\\x{1b4e}-\\x{1b4f}\\x{1b7f}\\x{10d6e}\\x{113d4}-\\x{113d5}\\x{113d7}-\\x{113d8}\\x{11b00}-\\x{11b09}\\x{"
+          "11be1}\\x{11f43}-\\x{11f4f}\\x{16d6d}-\\x{16d6f}\\x{1e5ff}"},
+    {"S", "\\x{2427}-\\x{2429}\\x{2ffc}-\\x{2fff}\\x{31e4}-\\x{31e5}\\x{31ef}\\x{10d8e}-\\x{10d8f}\\x{1cc00}-\\x{1ccef}"
+          "\\x{1cd00}-\\x{1ceb3}\\x{1f6dc}\\x{1f774}-\\x{1f776}\\x{1f77b}-\\x{1f77f}\\x{1f7d9}\\x{1f8b2}-\\x{1f8bb}\\x{"
+          "1f8c0}-\\x{1f8c1}\\x{1fa75}-\\x{1fa77}\\x{1fa87}-\\x{1fa89}\\x{1fa8f}\\x{1faad}-\\x{1faaf}\\x{1fabb}-\\x{"
+          "1fabf}\\x{1fac6}\\x{1face}-\\x{1facf}\\x{1fada}-\\x{1fadc}\\x{1fadf}\\x{1fae8}-\\x{1fae9}\\x{1faf7}-\\x{"
+          "1faf8}\\x{1fbcb}-\\x{1fbef}"},
+    {"Han", "\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"},
+};
+
+/// The contents of a class for the property `name`.
+std::string propertySet(const std::string &name) {
+  std::string out = "\\p{" + name + "}";
+  for (const Newer &entry : newer) {
+    const std::string property = entry.property;
+    bool whole = name == property || name == "sc:" + property;
+    bool part = name.size() == 1 && property.size() == 2 && name[0] == property[0]; // L holds Lu
+    bool alphabetic = name == "Alphabetic" && property[0] == 'L';
+    if (whole || part || alphabetic)
+      out += entry.ranges;
+  }
+  return out;
+}
+
+/// \w in a class.
+const std::string &wordSet() {
+  static const std::string set = propertySet("Alphabetic") + propertySet("M") + propertySet("Nd") + "\\p{Pc}";
+  return set;
+}
+
+/// Outside a class Oniguruma asks a table of Latin-1 that has superscripts and fractions too.
+std::string bareWord() { return "[" + wordSet() + "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}]"; }
 
 class Translator {
 public:
@@ -189,16 +241,16 @@ private:
   /// At a backslash outside a class.
   void escape() {
     char c = peek(1);
-    const std::string word = std::string("[") + bareWordSet + "]";
+    const std::string word = bareWord();
     const std::unordered_map<char, std::string> simple = {
         {'s', std::string("[") + spaceSet + "]"},
         {'S', std::string("[^") + spaceSet + "]"},
         {'w', word},
-        {'W', std::string("[^") + bareWordSet + "]"},
+        {'W', "[^" + word.substr(1)},
         {'h', std::string("[") + hexSet + "]"},
         {'H', std::string("[^") + hexSet + "]"},
-        {'d', "\\p{Nd}"},
-        {'D', "\\P{Nd}"},
+        {'d', "[" + propertySet("Nd") + "]"},
+        {'D', "[^" + propertySet("Nd") + "]"},
         {'b', "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))"},
         {'B', "(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))"},
         {'A', "\\A"},
@@ -227,7 +279,9 @@ private:
       }
     }
     if (c == 'p' || c == 'P') {
-      out += property();
+      bool negated = false;
+      std::string set = property(negated);
+      out += (negated ? "[^" : "[") + set + "]";
       return;
     }
     out += character();
@@ -293,9 +347,9 @@ private:
     }
   }
 
-  /// \p{Name}, \p{^Name} or \P{Name}.
-  std::string property() {
-    bool negated = peek(1) == 'P';
+  /// \p{Name}, \p{^Name} or \P{Name}, as the contents of a class.
+  std::string property(bool &negated) {
+    negated = peek(1) == 'P';
     size_t close = pattern.find('}', at);
     if (peek(2) != '{' || close == std::string::npos) {
       problem = "\\p without a name";
@@ -424,7 +478,9 @@ private:
       target = it->second;
     else if (!direct.count(key))
       target = "sc:" + name;
-    return std::string(negated ? "\\P{" : "\\p{") + target + "}";
+    else if (key.size() <= 2) // as propertySet compares it
+      target = std::string(1, static_cast<char>(std::toupper(key[0]))) + key.substr(1);
+    return propertySet(target);
   }
 
   /// At '['. One operand of a class: what PCRE2 can hold in brackets, and what it cannot.
@@ -524,27 +580,33 @@ private:
       operand.flat += "\\S\\x{180e}";
       break;
     case 'w':
-      operand.flat += wordSet;
+      operand.flat += wordSet();
       break;
     case 'd':
-      operand.flat += "\\p{Nd}";
+      operand.flat += propertySet("Nd");
       break;
     case 'D':
-      operand.flat += "\\P{Nd}";
+      operand.others.push_back("[^" + propertySet("Nd") + "]");
       break;
     case 'h':
       operand.flat += hexSet;
       break;
     case 'W':
-      operand.others.push_back(std::string("[^") + wordSet + "]");
+      operand.others.push_back("[^" + wordSet() + "]");
       break;
     case 'H':
       operand.others.push_back(std::string("[^") + hexSet + "]");
       break;
     case 'p':
-    case 'P':
-      operand.flat += property();
+    case 'P': {
+      bool negated = false;
+      std::string set = property(negated);
+      if (negated)
+        operand.others.push_back("[^" + set + "]");
+      else
+        operand.flat += set;
       return true;
+    }
     case 'b':
       operand.flat += "\\x{08}";
       at += 2;
@@ -560,11 +622,17 @@ private:
   void posix(Operand &operand) {
     size_t close = pattern.find(":]", at);
     std::string name = close == std::string::npos ? "" : pattern.substr(at + 2, close - at - 2);
-    static const std::unordered_map<std::string, std::string> sets = {
-        {"alpha", "\\p{Alphabetic}"}, {"digit", "\\p{Nd}"},        {"upper", "\\p{Uppercase}"},
-        {"lower", "\\p{Lowercase}"},  {"space", spaceSet},         {"alnum", "\\p{Alphabetic}\\p{Nd}"},
-        {"xdigit", hexSet},           {"cntrl", "\\p{Cc}"},        {"word", wordSet},
-        {"blank", "\\x{09}\\p{Zs}"},  {"ascii", "\\x{00}-\\x{7f}"}};
+    const std::unordered_map<std::string, std::string> sets = {{"alpha", propertySet("Alphabetic")},
+                                                               {"digit", propertySet("Nd")},
+                                                               {"upper", "\\p{Uppercase}"},
+                                                               {"lower", "\\p{Lowercase}"},
+                                                               {"space", spaceSet},
+                                                               {"alnum", propertySet("Alphabetic") + propertySet("Nd")},
+                                                               {"xdigit", hexSet},
+                                                               {"cntrl", "\\p{Cc}"},
+                                                               {"word", wordSet()},
+                                                               {"blank", "\\x{09}\\p{Zs}"},
+                                                               {"ascii", "\\x{00}-\\x{7f}"}};
     auto it = sets.find(name);
     if (it == sets.end()) {
       problem = "[:" + name + ":]";

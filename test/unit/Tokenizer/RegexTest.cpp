@@ -38,6 +38,10 @@ TEST(Regex, ClassesAsInOniguruma) {
   EXPECT_EQ(marked("[a[bc]]+", "xabcx"), "x[abc]x");
   EXPECT_EQ(marked("[\\w&&[^aeiou]]+", "hello"), "[h]e[ll]o");
   EXPECT_EQ(marked("[^a-c&&b-d]", "abcd"), "[a]bc[d]"); // not (a-c and b-d)
+  // Unicode 16, whatever PCRE2 knows.
+  EXPECT_EQ(marked("\\p{L}+", "a\U0002ebf0!"), "[a\U0002ebf0]!");
+  EXPECT_EQ(marked("[^\\p{L}\\p{N}]+|\\P{L}", "\U0002ebf0!\U00010d40"), "\U0002ebf0[!][\U00010d40]");
+  EXPECT_EQ(marked("[\\P{L}x]+", "ax1\U0002ebf0"), "a[x1]\U0002ebf0");
   EXPECT_EQ(marked("[\\s-z]", "-y z"), "[-]y[ ][z]");
   EXPECT_EQ(marked("[\\]\\[]+", "a[]"), "a[[]]");
 }
