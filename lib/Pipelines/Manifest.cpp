@@ -52,7 +52,7 @@ std::string skim::formatName(Type type) {
 }
 
 void Manifest::addLayers(ModuleOp module, BuildReport &report) {
-  std::map<std::string, uint64_t> bytes = {{"total", 0},   {"codes", 0}, {"tables", 0},     {"scales", 0},
+  std::map<std::string, uint64_t> bytes = {{"total", 0},   {"codes", 0}, {"tables", 0},    {"scales", 0},
                                            {"factors", 0}, {"other", 0}, {"embeddings", 0}};
   // A table that is also an embedding, and the head, count as embeddings: true
   // bits are those of the linear layers between them.
@@ -241,7 +241,7 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
   Expected<SafetensorsFile> file = SafetensorsFile::open(folder + "/weights.safetensors");
   if (!file)
     return file.takeError();
-  Json weights = Json::array();
+  Json weights = Json::array(), weightBytes = Json::array();
   for (const ProgramWeight &weight : program.weights) {
     Expected<const TensorInfo *> info = file->get(weight.name);
     if (!info)
@@ -251,17 +251,19 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
       return fail("code and weights disagree", weight.name, std::to_string(bytes) + " bytes",
                   std::to_string((*info)->bytes));
     weights.push_back(weight.name);
+    weightBytes.push_back(bytes);
   }
   Json caches = Json::array();
   for (const auto &cache : program.caches)
     caches.push_back({{"heads", cache.heads}, {"dim", cache.dim}, {"bytes_per_element", cache.bytesPerElement}});
-  json["targets"][target.name] = {
+  Json entry = {
       {"abi", SKIM_ABI_VERSION},
       {"target", target.name},
       {"code", code},
       {"code_sha256", (*facts)["sha256"]},
       {"weights_file", "weights.safetensors"},
       {"weights", std::move(weights)},
+      {"weight_bytes", std::move(weightBytes)},
       {"caches", caches},
       {"vocabulary", program.vocabulary},
       {"context", program.context},
@@ -270,6 +272,9 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
        {{"fixed", program.scratchFixed}, {"per_row", program.scratchPerRow}, {"per_thread", program.scratchPerThread}}},
       {"sample_scratch", program.sampleScratch},
       {"cpu_features", target.requiredFeatures}};
+  // The runtime refuses an entry that was changed since.
+  entry["sha256"] = sha256(dumpJson(entry));
+  json["targets"][target.name] = std::move(entry);
   return Error::success();
 }
 

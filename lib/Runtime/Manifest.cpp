@@ -1,5 +1,6 @@
 #include "skim/Runtime/Manifest.h"
 #include "skim/Support/Json.h"
+#include "skim/Support/Sha256.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -41,7 +42,7 @@ public:
     if (!value)
       keep(value.takeError());
     else if (!error)
-      out = static_cast<U>(std::move(*value));
+      out = U(std::move(*value));
     return *this;
   }
   Reader &integer(std::string_view key, int64_t &out, int64_t least, int64_t most) {
@@ -78,6 +79,12 @@ public:
     Expected<JsonCursor> value = cursor.member(key);
     return value ? take(value->strings(), out) : keep(value.takeError());
   }
+  Reader &integers(std::string_view key, std::vector<int64_t> &out, int64_t least, int64_t most) {
+    if (error)
+      return *this;
+    Expected<JsonCursor> value = cursor.member(key);
+    return value ? take(value->integers(least, most), out) : keep(value.takeError());
+  }
   Reader &keep(Error failure) {
     if (!error)
       error = std::move(failure);
@@ -110,6 +117,18 @@ static Expected<Program> readProgram(const std::string &name, const JsonCursor &
   if (!reader.error && abi != 1)
     return fail("code for another runtime", cursor.place() + "/abi", "version 1", std::to_string(abi),
                 "rebuild the package with skim compile");
+  // Everything below becomes sizes and addresses that the code trusts, and plausible is not enough for that: a
+  // vocabulary with one digit changed would make it write beyond the logits.
+  std::string digest;
+  reader.sha256("sha256", digest);
+  if (!reader.error && cursor.isObject()) {
+    Json rest = cursor.json();
+    rest.erase("sha256");
+    std::string actual = sha256(dumpJson(rest));
+    if (actual != digest)
+      return fail("damaged manifest", cursor.place(), "SHA-256 " + digest, actual,
+                  "skim compile rebuilds a package from its IR");
+  }
   reader.string("target", program.target);
   if (!reader.error && program.target != name)
     return fail("invalid value", cursor.place() + "/target", "'" + name + "'", "'" + program.target + "'");
@@ -117,6 +136,7 @@ static Expected<Program> readProgram(const std::string &name, const JsonCursor &
       .sha256("code_sha256", program.codeSha256)
       .file("weights_file", program.weightsFile)
       .strings("weights", program.weights)
+      .integers("weight_bytes", program.weightBytes, 0, maxBytes)
       .integer("vocabulary", program.vocabulary, 1, INT32_MAX)
       .integer("context", program.context, 1, INT32_MAX)
       .integer("max_rows", program.maxRows, 1, maxCount)
@@ -124,6 +144,11 @@ static Expected<Program> readProgram(const std::string &name, const JsonCursor &
       .strings("cpu_features", program.cpuFeatures);
   if (reader.error)
     return std::move(reader.error);
+
+  if (program.weightBytes.size() != program.weights.size())
+    return fail("invalid value", cursor.place() + "/weight_bytes",
+                "one number for each of " + std::to_string(program.weights.size()) + " weights",
+                std::to_string(program.weightBytes.size()));
 
   Expected<JsonCursor> scratchCursor = cursor.member("scratch");
   if (!scratchCursor)

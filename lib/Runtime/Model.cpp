@@ -34,10 +34,15 @@ Expected<std::shared_ptr<Model>> Model::open(const std::string &folder, const Op
     return weights.takeError();
   std::vector<const void *> pointers;
   uint64_t bytes = 0;
-  for (const std::string &name : program.weights) {
+  for (size_t i = 0; i < program.weights.size(); ++i) {
+    const std::string &name = program.weights[i];
     Expected<const TensorInfo *> info = weights->get(name);
     if (!info)
       return info.takeError();
+    if ((*info)->bytes != static_cast<uint64_t>(program.weightBytes[i]))
+      return fail("code and weights disagree", weights->path() + " /" + name,
+                  std::to_string(program.weightBytes[i]) + " bytes", std::to_string((*info)->bytes),
+                  "the weights are of another package");
     const uint8_t *data = weights->file().begin() + (*info)->offset;
     if (reinterpret_cast<uintptr_t>(data) % 64)
       return fail("misaligned tensor", weights->path() + " /" + name, "data at a multiple of 64 bytes",

@@ -93,6 +93,7 @@ def package(tmp_path):
         "code_sha256": hashlib.sha256(code).hexdigest(),
         "weights_file": "weights.safetensors",
         "weights": ["scale", "offset"],
+        "weight_bytes": [4 * VOCABULARY, 4],
         "caches": [{"heads": 2, "dim": 4, "bytes_per_element": 4}, {"heads": 1, "dim": 3, "bytes_per_element": 2}],
         "vocabulary": VOCABULARY,
         "context": 100,
@@ -101,6 +102,8 @@ def package(tmp_path):
         "sample_scratch": 4096,
         "cpu_features": [],
     }
+    text = json.dumps(program, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    program["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     manifest = {
         "version": 1,
         "skim": "0.1.0",

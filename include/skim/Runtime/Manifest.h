@@ -26,13 +26,16 @@ struct CacheSpec {
   int64_t bytesPerToken() const { return heads * dim * bytesPerElement; }
 };
 
-/// The code for one target and what it needs; the object `targets.NAME`.
+/// The code for one target and what it needs; the object `targets.NAME`. Its
+/// member `sha256` is that of the object's text without it (dumpJson: keys
+/// sorted, no spaces), since a damaged number here would crash the code.
 struct Program {
   std::string target;
   std::string code; // relative to the package
   std::string codeSha256;
   std::string weightsFile; // relative to the package
   std::vector<std::string> weights;
+  std::vector<int64_t> weightBytes; // of each weight
   std::vector<CacheSpec> caches;
   int64_t vocabulary = 0;
   int64_t context = 0;

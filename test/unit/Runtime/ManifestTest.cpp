@@ -41,11 +41,14 @@ TEST(Manifest, ReadsEveryField) {
 }
 
 TEST(Manifest, MissingFields) {
-  for (const char *key : {"abi", "target", "code", "code_sha256", "weights_file", "weights", "caches", "vocabulary",
-                          "context", "max_rows", "scratch", "sample_scratch", "cpu_features"}) {
+  for (const char *key : {"abi", "target", "code", "code_sha256", "weights_file", "weights", "weight_bytes", "caches",
+                          "vocabulary", "context", "max_rows", "scratch", "sample_scratch", "cpu_features", "sha256"}) {
     TestPackage package;
     package.program().erase(key);
-    package.save();
+    if (std::string_view(key) == "sha256")
+      package.write("manifest.json", dumpJson(package.manifest));
+    else
+      package.save();
     EXPECT_EQ(errorOf(package), "missing value at P/manifest.json /targets/cpu:test: expected a member '" +
                                     std::string(key) + "', got none");
   }
@@ -92,6 +95,12 @@ TEST(Manifest, ImpossibleValues) {
        "invalid value at P/manifest.json /targets/cpu:test/weights/0: expected a string, got 3"},
       {"/targets/cpu:test/weights/0", "absent",
        "missing tensor at P/weights.safetensors: expected a tensor 'absent', got 2 tensors without it"},
+      {"/targets/cpu:test/weight_bytes", Json::array({160}),
+       "invalid value at P/manifest.json /targets/cpu:test/weight_bytes: expected one number for each of 2 weights, "
+       "got 1"},
+      {"/targets/cpu:test/weight_bytes/1", 8,
+       "code and weights disagree at P/weights.safetensors /offset: expected 8 bytes, got 4 (the weights are of "
+       "another package)"},
       {"/targets/cpu:test/target", "cpu",
        "invalid value at P/manifest.json /targets/cpu:test/target: expected 'cpu:test', got 'cpu'"},
       {"/end_tokens", Json::array({40}),
@@ -205,40 +214,90 @@ TEST(Package, NoPackage) {
   package.folder = package.folder.substr(0, package.folder.size() - 5);
 }
 
-// Whatever happens to a manifest's bytes: one line or a model that works as before.
+TEST(Manifest, ChangedProgram) {
+  TestPackage package;
+  package.program()["vocabulary"] = vocabulary - 1;
+  package.write("manifest.json", dumpJson(package.manifest));
+  EXPECT_EQ(errorOf(package).rfind("damaged manifest at P/manifest.json /targets/cpu:test: expected SHA-256 ", 0), 0u);
+}
+
+/// What a package's model says about a few tokens; empty where something fails, which must be one line.
+static std::vector<float> answerOf(const TestPackage &package) {
+  skim_rt_options options{};
+  options.threads = 1;
+  skim_rt_model *model = nullptr;
+  skim_rt_session *session = nullptr;
+  skim_rt_info info;
+  std::vector<float> logits;
+  std::vector<int32_t> tokens = {1, 2, 3};
+  if (skim_rt_open(package.folder.c_str(), &options, &model) || skim_rt_model_info(model, &info) ||
+      skim_rt_session_create(model, 0, &session)) {
+    std::string message = skim_rt_error();
+    EXPECT_FALSE(message.empty());
+    EXPECT_EQ(message.find('\n'), std::string::npos);
+  } else {
+    logits.resize(static_cast<size_t>(info.vocabulary));
+    EXPECT_EQ(skim_rt_prefill(session, tokens.data(), 3, SKIM_RT_LOGITS_LAST, logits.data()), SKIM_RT_OK);
+  }
+  skim_rt_session_close(session);
+  skim_rt_close(model);
+  return logits;
+}
+
+/// Changes a few places of a text.
+static std::string damage(std::string text, std::mt19937 &random) {
+  for (unsigned changes = 1 + random() % 3; changes; --changes) {
+    size_t at = random() % text.size();
+    switch (random() % 4) {
+    case 0:
+      text[at] = static_cast<char>(random());
+      break;
+    case 1:
+      text.erase(at, 1 + random() % 20);
+      break;
+    case 2:
+      text.insert(at, text.substr(random() % text.size(), 1 + random() % 20));
+      break;
+    default:
+      text[at] = "0123456789-[]{}\",:e."[random() % 20];
+    }
+    if (text.empty())
+      text = "x";
+  }
+  return text;
+}
+
+// Whatever happens to a manifest's bytes: one line, or a model that works as before.
 TEST(Manifest, SurvivesMutation) {
   TestPackage package;
+  std::vector<float> answer = answerOf(package);
+  EXPECT_EQ(answer, expectedLogits({1, 2, 3}));
   std::string text = package.read("manifest.json");
   std::mt19937 random(1);
   int refused = 0;
-  for (int i = 0; i < 2000; ++i) {
-    std::string damaged = text;
-    for (unsigned changes = 1 + random() % 3; changes; --changes) {
-      size_t at = random() % damaged.size();
-      switch (random() % 4) {
-      case 0:
-        damaged[at] = static_cast<char>(random());
-        break;
-      case 1:
-        damaged.erase(at, 1 + random() % 20);
-        break;
-      case 2:
-        damaged.insert(at, damaged.substr(random() % damaged.size(), 1 + random() % 20));
-        break;
-      default:
-        damaged[at] = "0123456789-[]{}\",:e."[random() % 20];
-      }
-      if (damaged.empty())
-        damaged = "x";
-    }
-    package.write("manifest.json", damaged);
-    Expected<Manifest> manifest = readManifest(package.folder);
-    if (!manifest) {
-      ++refused;
-      std::string message = manifest.message();
-      EXPECT_FALSE(message.empty());
-      EXPECT_EQ(message.find('\n'), std::string::npos);
-    }
+  for (int i = 0; i < 1000; ++i) {
+    package.write("manifest.json", damage(text, random));
+    std::vector<float> now = answerOf(package);
+    refused += now.empty();
+    if (!now.empty())
+      EXPECT_EQ(now, answer);
   }
-  EXPECT_GT(refused, 1000);
+  EXPECT_GT(refused, 500);
+}
+
+// The header of the weights' file likewise; what it says about numbers is beyond telling.
+TEST(Package, SurvivesMutationOfTheWeightsHeader) {
+  TestPackage package;
+  std::string weights = package.read("weights.safetensors");
+  size_t header = 8 + static_cast<unsigned char>(weights[0]) + 256 * static_cast<unsigned char>(weights[1]);
+  std::mt19937 random(2);
+  int refused = 0;
+  for (int i = 0; i < 500; ++i) {
+    std::string damaged = weights;
+    for (unsigned changes = 1 + random() % 3; changes; --changes)
+      damaged[random() % header] = "0123456789-[]{}\",:eU"[random() % 20];
+    package.write("weights.safetensors", damaged);
+    refused += answerOf(package).empty();
+  }
+  EXPECT_GT(refused, 250);
 }

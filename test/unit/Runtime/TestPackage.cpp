@@ -47,6 +47,7 @@ TestPackage::TestPackage(const std::string &code) {
                {"code_sha256", *sha256OfFile(folder + "/targets/test/model.so")},
                {"weights_file", "weights.safetensors"},
                {"weights", {"model.scale", "offset"}},
+               {"weight_bytes", {vocabulary * 4, 4}},
                {"caches", Json::array({{{"heads", 2}, {"dim", 4}, {"bytes_per_element", 4}},
                                        {{"heads", 1}, {"dim", 3}, {"bytes_per_element", 2}}})},
                {"vocabulary", vocabulary},
@@ -60,7 +61,13 @@ TestPackage::TestPackage(const std::string &code) {
 
 TestPackage::~TestPackage() { std::filesystem::remove_all(folder); }
 
-void TestPackage::save() const { write("manifest.json", dumpJson(manifest, 1)); }
+void TestPackage::save() {
+  for (auto &[name, entry] : manifest["targets"].items()) {
+    entry.erase("sha256");
+    entry["sha256"] = sha256(dumpJson(entry));
+  }
+  write("manifest.json", dumpJson(manifest, 1));
+}
 
 void TestPackage::write(const std::string &name, const std::string &contents) const {
   // A new file: file systems flush one that is cut to nothing and written again.

@@ -21,7 +21,8 @@ public:
   ~TestPackage();
   TestPackage(const TestPackage &) = delete;
 
-  void save() const;
+  /// Writes the manifest, its hashes renewed.
+  void save();
   /// Writes a file of the package.
   void write(const std::string &name, const std::string &contents) const;
   std::string read(const std::string &name) const;
