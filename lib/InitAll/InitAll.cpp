@@ -1,6 +1,7 @@
 #include "skim/InitAll.h"
 
 #include "mlir/IR/DialectRegistry.h"
+#include "skim/Conversion/LinalgToSkim.h"
 #include "skim/Conversion/ONNXToLM.h"
 #include "skim/Conversion/SkimToUpstream.h"
 #include "skim/LM/LMOps.h"
@@ -24,6 +25,7 @@ void skim::registerAllPasses() {
   registerONNXToLM();
   registerFuseLinears();
   registerGenerateCPU();
+  registerLinalgToSkim();
   registerLowerLane();
   registerQuantizeWeights();
   registerSkimToUpstream();
