@@ -238,7 +238,7 @@ void Raiser::raiseGroupQueryAttention(NodeOp op) {
   if (number < 1 || kvNumber < 1 || number % kvNumber || !channels || !k != !v || op.getNumResults() < 3)
     return fail("queries [batch, length, channels] and heads", "another form");
   int64_t parts = k ? number : number + 2 * kvNumber;
-  if (*channels % parts)
+  if (*channels < 1 || *channels % parts)
     return fail("channels that divide into " + std::to_string(parts) + " heads", std::to_string(*channels));
   int64_t size = *channels / parts;
   Input keyInput = pastKey ? graph.inputOf(pastKey) : Input(),

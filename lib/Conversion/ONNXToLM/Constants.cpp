@@ -47,7 +47,7 @@ std::shared_ptr<const skim::MappedFile> Constants::open(StringRef file) {
 
 const uint8_t *Constants::address(ExternalOp op, ArrayRef<int64_t> position) {
   auto type = cast<RankedTensorType>(op.getType());
-  if (static_cast<int64_t>(position.size()) != type.getRank())
+  if (static_cast<int64_t>(position.size()) != type.getRank() || !type.getElementType().isIntOrFloat())
     return nullptr;
   std::shared_ptr<const MappedFile> file = open(op.getFile());
   if (!file)
@@ -71,6 +71,11 @@ const uint8_t *Constants::address(ExternalOp op, ArrayRef<int64_t> position) {
 
 /// One element from its bytes.
 static double decode(const uint8_t *data, Type element) {
+  if (element.isF32()) { // by far the most
+    float value;
+    std::memcpy(&value, data, sizeof(value));
+    return value;
+  }
   unsigned width = element.getIntOrFloatBitWidth();
   uint64_t bits = 0;
   std::memcpy(&bits, data, elementBytes(element));

@@ -620,7 +620,9 @@ std::string Expressions::text(Expr e, unsigned depth) {
     }
     break;
   case Kind::Load:
-    list("element");
+    os << (tensorName ? tensorName(e->tensor) : "element") << "[";
+    llvm::interleaveComma(e->args, os, [&](Expr arg) { os << text(arg, depth - 1); });
+    os << "]";
     break;
   case Kind::Div:
     list("div");

@@ -78,6 +78,9 @@ public:
   /// Elements of constant tensors at constant positions, if set.
   std::function<std::optional<double>(mlir::Value, llvm::ArrayRef<int64_t>)> constantElement;
 
+  /// What messages call a tensor, if set.
+  std::function<std::string(mlir::Value)> tensorName;
+
   Expr number(double value);
   Expr symbol(llvm::StringRef name, int64_t least);
   /// A new variable in [0, bound).

@@ -55,6 +55,15 @@ Graph::Graph(func::FuncOp function, Constants &constants) : function(function) {
   expressions.constantElement = [&](Value value, ArrayRef<int64_t> position) {
     return constants.element(value, position);
   };
+  expressions.tensorName = [](Value value) {
+    if (auto argument = dyn_cast<BlockArgument>(value))
+      return nameOf(argument).str();
+    Operation *op = value.getDefiningOp();
+    for (StringRef attr : {"node_name", "onnx_name", "name"})
+      if (auto name = op->getAttrOfType<StringAttr>(attr))
+        return "'" + name.getValue().str() + "'";
+    return op->getName().getStringRef().str();
+  };
   for (BlockArgument argument : function.getArguments()) {
     Input input = classify(nameOf(argument));
     inputs[argument] = input;
@@ -198,7 +207,7 @@ const std::optional<Dims> &Graph::shape(Value value) {
   if (auto it = shapes.find(value); it != shapes.end())
     return it->second;
   std::optional<Dims> dims;
-  if (depth < 4000) {
+  if (depth < kMaxDepth) {
     ++depth;
     dims = inferShape(value);
     --depth;

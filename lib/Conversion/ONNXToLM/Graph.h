@@ -113,6 +113,9 @@ private:
   llvm::DenseMap<mlir::Value, std::optional<Dims>> shapes;
   llvm::DenseMap<mlir::Value, Raised> raisedValues;
   std::map<std::pair<void *, llvm::SmallVector<Expr, 5>>, Expr> elements;
+  /// Past this many nested nodes an element is a Load of the tensor itself, and a
+  /// shape unknown: recursion must not end in a signal, whatever the graph.
+  static constexpr unsigned kMaxDepth = 300;
   unsigned depth = 0;
 };
 

@@ -9,9 +9,6 @@ using namespace mlir;
 using namespace skim::raise;
 using skim::onnx::NodeOp;
 
-/// Past this many nested nodes an element is a Load of the tensor itself.
-static constexpr unsigned kMaxDepth = 2000;
-
 Expr Graph::element(Value value, ArrayRef<Expr> position) {
   if (const Raised *raised = getRaised(value)) {
     if (!raised->headSize)

@@ -114,9 +114,15 @@ bool Raiser::isActivation(Expr load) {
 }
 
 Value Raiser::activationAt(Expr e, Expr b, Expr s, Expr c) {
-  if (e->kind != Kind::Load || !isActivation(e) || e->args[0] != b || e->args[1] != s || e->args[2] != c)
+  if (e->kind != Kind::Load || !isActivation(e) || e->args[0] != b || e->args[1] != s)
     return {};
-  return e->tensor;
+  std::optional<int64_t> offset = Graph::number(x.sub(e->args[2], c));
+  std::optional<int64_t> channels = c->kind == Kind::Index ? Graph::number(c->args[0]) : std::nullopt;
+  int64_t all = cast<RankedTensorType>(e->tensor.getType()).getShape().back();
+  if (!offset || !channels || *offset < 0 || *offset + *channels > all)
+    return {};
+  // A part of what a packed linear computes is a linear of its own.
+  return *channels == all ? e->tensor : sliceLinear(e->tensor, *offset, *channels);
 }
 
 Value Raiser::require(Value value, int64_t channels) {
@@ -204,9 +210,14 @@ LogicalResult Raiser::run() {
     if (graph.inputOf(argument).role == Role::Unknown)
       report(source, "inputs input_ids, attention_mask, position_ids and past_key_values.N.key|value",
              "input '" + Graph::nameOf(argument).str() + "'");
-  for (Operation &op : source.getBody().front())
-    if (auto node = dyn_cast<NodeOp>(op))
-      dispatch(node);
+  for (Operation &op : source.getBody().front()) {
+    auto node = dyn_cast<NodeOp>(op);
+    if (!node || !node.getNumResults())
+      continue;
+    for (Value result : node.getResults()) // in order: each finds its operands' known
+      graph.shape(result);
+    dispatch(node);
+  }
   return finish();
 }
 
@@ -402,8 +413,8 @@ public:
       }
     if (!source)
       return; // raised already, or nothing to do
-    if (!llvm::hasSingleElement(source.getBody()) || source.getName() == "forward") {
-      source.emitError("expected a graph of one block that is not named 'forward'");
+    if (!llvm::hasSingleElement(source.getBody()) || module.lookupSymbol("forward")) {
+      source.emitError("expected a graph of one block, and no function 'forward' yet");
       return signalPassFailure();
     }
     int64_t length = context;

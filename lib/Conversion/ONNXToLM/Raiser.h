@@ -54,7 +54,7 @@ private:
 
   /// The activation that `value` is; after a report a stand-in, so that the rest is still looked at.
   mlir::Value require(mlir::Value value, int64_t channels);
-  /// The activation whose element [b, s, c] is `e`, or null.
+  /// The activation whose element [b, s, c] is `e` (c a variable over all of its channels), or null.
   mlir::Value activationAt(Expr e, Expr b, Expr s, Expr c);
   /// Whether an element is one of the new function's values.
   bool isActivation(Expr load);

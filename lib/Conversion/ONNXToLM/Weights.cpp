@@ -34,7 +34,8 @@ Value Raiser::materialize(Expr e, ArrayRef<Expr> position, RankedTensorType type
     return {};
   auto source = cast<RankedTensorType>(e->tensor.getType());
   auto from = e->tensor.getDefiningOp<ExternalOp>();
-  if (source.getElementType().getIntOrFloatBitWidth() != type.getElementTypeBitWidth())
+  if (!source.getElementType().isIntOrFloat() ||
+      source.getElementType().getIntOrFloatBitWidth() != type.getElementTypeBitWidth())
     return {};
   // The address in the source, as a linear function of the position.
   Expr address = x.number(0);
@@ -178,7 +179,8 @@ Value Raiser::assembleBlocks(NodeOp op, Value codes, Value scales, Value zeros, 
     report(op, std::move(expected), std::move(got));
     return Value();
   };
-  if ((bits != 2 && bits != 4 && bits != 8) || block < 16 || block > 4096 || (block & (block - 1)) || n < 1 || k < 1)
+  if ((bits != 2 && bits != 4 && bits != 8) || block < 16 || block > 4096 || (block & (block - 1)) || n < 1 || k < 1 ||
+      n > INT32_MAX || k > INT32_MAX)
     return fail("bits 2, 4 or 8 and a block that is a power of two from 16",
                 "bits " + std::to_string(bits) + ", block " + std::to_string(block));
   int64_t blocks = (k + block - 1) / block, blob = block * bits / 8;

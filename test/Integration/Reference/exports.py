@@ -34,7 +34,9 @@ MARGIN = 1e-3
 MODELS = [
     "stories260K-ts17-past", "stories260K-ts17-past-sdpa", "stories260K-ts17-nopast", "stories260K-optimum-past",
     "stories260K-dynamo18-past", "stories260K-dynamo23-past", "stories260K-genai-fp32", "stories260K-genai-int4",
-    "tok105-ts17-past", "tok105-genai-fp32", "tok105-genai-int4",
+    "tok105-ts17-past", "tok105-genai-fp32", "tok105-genai-int4", "tiny-llama-ts17-past", "tiny-llama-genai-fp32",
+    "tiny-llama-ts17-past-fp16", "tiny-mistral-ts17-past", "tiny-mistral-genai092-fp32", "tiny-qwen2-ts17-past",
+    "tiny-qwen2-genai-fp32", "tiny-phi3-ts17-past", "tiny-phi3-genai-fp32",
 ]
 TYPES = {"float32": "F32", "int32": "I32"}
 
@@ -171,7 +173,7 @@ def main():
                 (arguments.dump / f"{name}.mlir").write_text(model.text)
             worst = check(model, folder, np.load(folder / "reference.npz"))
             tokens = check_greedy(model, folder, json.loads((folder / "reference.json").read_text())["greedy"])
-            source = name.split("-")[0]
+            source = re.match(r"tiny-\w+|\w+", name).group(0)
             first, other = structures.setdefault(source, (name, structure(model.text)))
             if structure(model.text) != other:
                 raise SystemExit(f"{name}: raised to other operations than {first}")
