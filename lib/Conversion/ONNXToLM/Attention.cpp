@@ -134,7 +134,7 @@ void Raiser::raiseSoftmaxAttention(NodeOp op) {
   match.heads = *number;
   match.size = *size;
   match.b = x.index(graph.batch);
-  match.h = *number == 1 ? x.number(0) : x.index((*dims)[1]);
+  match.h = x.index((*dims)[1]);
   match.i = x.index(graph.length);
   match.j = x.index(graph.total);
   match.d = x.index((*dims)[3]);
@@ -180,7 +180,10 @@ void Raiser::raiseAttentionNode(NodeOp op) {
   if (!q || !k || !v || Graph::operand(op, 4) || Graph::operand(op, 5) || op.getNumResults() != 1)
     return fail("queries, keys and values with the cache in front, one result", "another form");
   std::optional<Dims> qs = graph.shape(q), ks = graph.shape(k), vs = graph.shape(v);
-  if (!qs || !ks || !vs || qs->size() != 4 || ks->size() != 4 || vs->size() != 4)
+  for (auto [operand, dims] : {std::pair(q, &qs), std::pair(k, &ks), std::pair(v, &vs)})
+    if (!*dims)
+      return reportCause(operand, "heads [batch, heads, length, size]");
+  if (qs->size() != 4 || ks->size() != 4 || vs->size() != 4)
     return fail("operands [batch, heads, length, size]", "others");
   std::optional<int64_t> number = Graph::number((*qs)[1]), size = Graph::number((*qs)[3]),
                          kvNumber = Graph::number((*ks)[1]);

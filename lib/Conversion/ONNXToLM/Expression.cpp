@@ -80,6 +80,8 @@ Expr Expressions::symbol(StringRef name, int64_t least) {
 }
 
 Expr Expressions::index(Expr bound) {
+  if (bound->isNumber(1))
+    return number(0);
   Node node(Kind::Index);
   node.name = "i" + std::to_string(variables++);
   node.args = {bound};

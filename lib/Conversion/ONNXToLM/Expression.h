@@ -83,7 +83,7 @@ public:
 
   Expr number(double value);
   Expr symbol(llvm::StringRef name, int64_t least);
-  /// A new variable in [0, bound).
+  /// A new variable in [0, bound); 0 where that is all.
   Expr index(Expr bound);
   Expr load(mlir::Value tensor, llvm::ArrayRef<Expr> position);
   Expr add(Expr a, Expr b) { return combine(a, b, 1); }

@@ -147,7 +147,7 @@ std::optional<int64_t> Graph::number(Expr e) {
 Dims Graph::variables(ArrayRef<Expr> shape) {
   Dims out;
   for (Expr size : shape)
-    out.push_back(size->isNumber(1) ? expressions.number(0) : expressions.index(size));
+    out.push_back(expressions.index(size));
   return out;
 }
 
@@ -202,6 +202,20 @@ std::optional<SmallVector<int64_t>> Graph::axesOf(NodeOp op, unsigned operandInd
 //===----------------------------------------------------------------------===//
 // Shapes
 //===----------------------------------------------------------------------===//
+
+void Graph::setRaised(Value value, Raised raised) {
+  raisedValues[value] = raised;
+  std::optional<Dims> &dims = shapes[value];
+  if (dims)
+    return;
+  // A stand-in for what is not known: the nodes behind it are looked at as if it were.
+  int64_t channels = cast<RankedTensorType>(raised.value.getType()).getShape().back();
+  auto size = [&](int64_t n) { return expressions.number(static_cast<double>(n)); };
+  if (raised.headSize)
+    dims = Dims{batch, size(channels / raised.headSize), length, size(raised.headSize)};
+  else
+    dims = Dims{batch, length, size(channels)};
+}
 
 const std::optional<Dims> &Graph::shape(Value value) {
   if (auto it = shapes.find(value); it != shapes.end())

@@ -68,7 +68,7 @@ public:
   /// A dimension as a number.
   static std::optional<int64_t> number(Expr e);
 
-  void setRaised(mlir::Value value, Raised raised) { raisedValues[value] = raised; }
+  void setRaised(mlir::Value value, Raised raised);
   const Raised *getRaised(mlir::Value value) const {
     auto it = raisedValues.find(value);
     return it == raisedValues.end() ? nullptr : &it->second;

@@ -242,7 +242,7 @@ LogicalResult Raiser::finish() {
     return failure();
   for (BlockArgument argument : source.getArguments()) {
     Input input = graph.inputOf(argument);
-    if ((input.role == Role::PastKey || input.role == Role::PastValue) && !caches.count(input.layer))
+    if ((input.role == Role::PastKey || input.role == Role::PastValue) && !caches.count(input.layer) && reports.empty())
       report(source, "an attention that appends to each cache", "none for '" + Graph::nameOf(argument).str() + "'");
   }
   if (caches.empty() && reports.empty())

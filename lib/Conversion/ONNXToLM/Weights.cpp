@@ -56,6 +56,10 @@ Value Raiser::materialize(Expr e, ArrayRef<Expr> position, RankedTensorType type
       return {};
     strides[it - position.begin()] = step;
   }
+  // Where there is but one element, any stride will do.
+  for (auto [axis, stride] : llvm::enumerate(stridesOf(type)))
+    if (type.getDimSize(axis) == 1)
+      strides[axis] = stride;
   if (from) {
     return external(from.getFile(), from.getOffset() + begin * elementBytes(source.getElementType()), strides,
                     from.getNameAttr(), type);
