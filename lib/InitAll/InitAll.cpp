@@ -10,6 +10,7 @@
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Target/CPU/GenerateCPU.h"
 #include "skim/Transforms/AssignEncodings.h"
+#include "skim/Transforms/AssignModes.h"
 #include "skim/Transforms/FuseLinears.h"
 #include "skim/Transforms/LowerLane.h"
 #include "skim/Transforms/QuantizeWeights.h"
@@ -22,6 +23,7 @@ void skim::registerAllDialects(mlir::DialectRegistry &registry) {
 
 void skim::registerAllPasses() {
   registerAssignEncodings();
+  registerAssignModes();
   registerONNXToLM();
   registerFuseLinears();
   registerGenerateCPU();

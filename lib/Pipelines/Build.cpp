@@ -14,6 +14,7 @@
 #include "skim/Support/Json.h"
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/CPU/Step.h"
+#include "skim/Transforms/AssignModes.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 
@@ -69,12 +70,12 @@ private:
     return static_cast<bool>(error);
   }
   /// Runs a pipeline that `build` fills; false with failures recorded.
-  bool runPasses(llvm::function_ref<void(OpPassManager &)> build);
+  bool runPasses(ModuleOp target, llvm::function_ref<void(OpPassManager &)> build);
   /// Dumps the IR after a phase; true if the build stops here.
-  bool finishPhase(Phase phase);
+  bool finishPhase(Phase phase, ModuleOp target);
   bool import();
   bool raise() {
-    return runPasses([&](OpPassManager &manager) {
+    return runPasses(*module, [&](OpPassManager &manager) {
       buildRaisePipeline(manager, {folderOf(options.model), options.context});
     });
   }
@@ -90,6 +91,7 @@ private:
   OwningOpRef<ModuleOp> module;
   std::optional<AtomicDirectory> work;
   Manifest manifest;
+  std::vector<TargetInfo> targets;
   bool stop = false;
 };
 } // namespace
@@ -127,37 +129,37 @@ static Error writeModule(ModuleOp module, const std::string &path) {
   return writeFileAtomically(path, text);
 }
 
-bool Build::runPasses(llvm::function_ref<void(OpPassManager &)> build) {
+bool Build::runPasses(ModuleOp target, llvm::function_ref<void(OpPassManager &)> build) {
   PassManager manager(&context);
   build(manager);
   size_t before = failures.size();
   Diagnostics diagnostics(&context, failures);
-  if (succeeded(manager.run(*module)))
+  if (succeeded(manager.run(target)))
     return true;
   if (failures.size() == before)
     failures.push_back(fail("a pass failed without saying why", options.model));
   return false;
 }
 
-bool Build::finishPhase(Phase phase) {
+bool Build::finishPhase(Phase phase, ModuleOp target) {
   if (!options.dumpPhasesTo.empty()) {
     if (std::error_code code = llvm::sys::fs::create_directories(options.dumpPhasesTo)) {
       failures.push_back(fail("cannot create folder", options.dumpPhasesTo, "a folder to write to", code.message()));
       return true;
     }
     std::string name = std::to_string(static_cast<int>(phase) + 1) + "-" + std::string(phaseName(phase)) + ".mlir";
-    if (fails(writeModule(*module, options.dumpPhasesTo + "/" + name)))
+    if (fails(writeModule(target, options.dumpPhasesTo + "/" + name)))
       return true;
   }
   if (options.compileTo != phase)
     return false;
   stop = true;
-  fails(writeModule(*module, options.output));
+  fails(writeModule(target, options.output));
   return true;
 }
 
 bool Build::quantize(const std::string &weights) {
-  return runPasses([&](OpPassManager &manager) {
+  return runPasses(*module, [&](OpPassManager &manager) {
     QuantizeWeightsOptions pass;
     pass.base = folderOf(options.model);
     pass.weights = weights;
@@ -167,34 +169,40 @@ bool Build::quantize(const std::string &weights) {
   });
 }
 
+/// Each target has its own activation mode and code, from the same quantized IR.
 bool Build::generate() {
-  for (const std::string &name : options.targets) {
-    Expected<TargetInfo> target = parseCPUTarget(name);
-    if (!target)
-      return !fails(target.takeError());
+  for (const TargetInfo &target : targets) {
+    OwningOpRef<ModuleOp> own = module->clone();
+    if (!runPasses(*own, [&](OpPassManager &manager) {
+          AssignModesOptions pass;
+          pass.mode = options.mode.empty() ? target.defaultMode() : options.mode;
+          manager.addPass(createAssignModes(pass));
+          buildFusePipeline(manager);
+        }))
+      return false;
+    if (&target == &targets.front()) {
+      manifest.setModes(*own);
+      if (finishPhase(Phase::Fuse, *own))
+        return false;
+    }
+
     OwningOpRef<ModuleOp> code;
     Expected<ProgramInfo> program = [&]() -> Expected<ProgramInfo> {
       Diagnostics diagnostics(&context, failures);
-      return generateStep(*module, *target, code);
+      return generateStep(*own, target, code);
     }();
     if (!program)
       return !fails(program.takeError());
     if (program->context == 0)
-      program->context = contextOf(*module);
-    if (!options.dumpPhasesTo.empty() &&
-        fails(writeModule(*code, options.dumpPhasesTo + "/7-generate-" + targetFolder(target->name) + ".mlir")))
+      program->context = contextOf(*own);
+    if (finishPhase(Phase::Generate, *code))
       return false;
-    if (options.compileTo == Phase::Generate) {
-      stop = true; // of the first target
-      return !fails(writeModule(*code, options.output));
-    }
-    std::string folder = "targets/" + targetFolder(target->name);
+    std::string folder = "targets/" + targetFolder(target.name);
     if (fails(work->makeFolder(folder)))
       return false;
     std::string file = folder + "/model.so";
-    if (fails(emitSharedObject(*code, *target, work->file(file))))
-      return false;
-    if (fails(manifest.addTarget(*program, *target, work->workPath(), file)))
+    if (fails(emitSharedObject(*code, target, work->file(file))) ||
+        fails(manifest.addTarget(*program, target, work->workPath(), file)))
       return false;
   }
   return true;
@@ -215,21 +223,21 @@ bool Build::import() {
     return false;
   }
   module = std::move(imported.module);
-  if (finishPhase(Phase::Import))
+  if (finishPhase(Phase::Import, *module))
     return false;
   if (!raise())
     return false;
-  if (finishPhase(Phase::Raise) || finishPhase(Phase::Calibrate))
+  if (finishPhase(Phase::Raise, *module) || finishPhase(Phase::Calibrate, *module))
     return false;
-  if (!runPasses([&](OpPassManager &manager) { buildAllocatePipeline(manager, options.allocate); }) ||
-      finishPhase(Phase::Allocate))
+  if (!runPasses(*module, [&](OpPassManager &manager) { buildAllocatePipeline(manager, options.allocate); }) ||
+      finishPhase(Phase::Allocate, *module))
     return false;
   // Without a package the weights lie beside the IR that names them.
   std::string weights = work ? work->file("weights.safetensors")
                              : folderOf(options.output) + "/" +
                                    (options.output == "-" ? "weights" : llvm::sys::path::stem(options.output).str()) +
                                    ".safetensors";
-  if (!quantize(weights) || finishPhase(Phase::Quantize))
+  if (!quantize(weights) || finishPhase(Phase::Quantize, *module))
     return false;
   return !work || describe();
 }
@@ -271,6 +279,13 @@ bool Build::load() {
 }
 
 bool Build::run() {
+  // What can be wrong before any work is done.
+  for (const std::string &name : options.targets) {
+    Expected<TargetInfo> target = parseCPUTarget(name);
+    if (!target)
+      return !fails(target.takeError());
+    targets.push_back(std::move(*target));
+  }
   if (!options.compileTo || options.compileTo == Phase::Package) {
     Expected<AtomicDirectory> created = AtomicDirectory::create(options.output, options.resume);
     if (!created)
@@ -280,7 +295,7 @@ bool Build::run() {
   bool isPackage = llvm::sys::fs::is_directory(options.model);
   if (!(isPackage ? load() : import()))
     return stop && failures.empty();
-  if (!runPasses(buildFusePipeline) || finishPhase(Phase::Fuse) || !generate() || stop)
+  if (!generate())
     return stop && failures.empty();
   return !fails(manifest.write(options, work->workPath())) && !fails(work->commit());
 }

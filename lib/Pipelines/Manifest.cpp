@@ -87,11 +87,10 @@ void Manifest::addLayers(ModuleOp module, BuildReport &report) {
       }
     }
     auto error = op->getAttrOfType<FloatAttr>(kErrorAttr);
-    auto mode = op->getAttrOfType<StringAttr>("mode");
     layers.push_back({{"name", layer.value_or("").str()},
                       {"onnx_name", onnxName.value_or("").str()},
                       {"format", formatName(type)},
-                      {"mode", mode ? Json(mode.getValue().str()) : Json(nullptr)},
+                      {"mode", nullptr},
                       {"shape", {type.getDimSize(0), type.getDimSize(1)}},
                       {"bits", double(bits) / type.getNumElements()},
                       {"bytes", bits / 8},
@@ -136,6 +135,18 @@ static Expected<Json> describeFile(const std::string &path) {
   if (std::error_code code = llvm::sys::fs::file_size(path, size))
     return fail("cannot read file", path, "a readable file", code.message());
   return Json{{"bytes", size}, {"sha256", *hash}};
+}
+
+void Manifest::setModes(ModuleOp module) {
+  std::map<std::string, std::string> modes;
+  module.walk([&](LinearOp linear) { modes[linear.getLayer().value_or("").str()] = linear.getMode().value_or("").str(); });
+  auto layers = json.find("layers");
+  if (layers == json.end() || !layers->is_array())
+    return;
+  for (Json &layer : *layers)
+    if (auto name = layer.find("name"); layer.is_object() && name != layer.end() && name->is_string())
+      if (auto mode = modes.find(name->get<std::string>()); mode != modes.end())
+        layer["mode"] = mode->second;
 }
 
 Error Manifest::addSource(const std::string &model) {

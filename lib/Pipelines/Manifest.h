@@ -23,6 +23,8 @@ class Manifest {
 public:
   /// The layers of the quantized module, with bits and bytes; fills `report` too.
   void addLayers(mlir::ModuleOp module, BuildReport &report);
+  /// The activation modes of the layers, once a target chose them.
+  void setModes(mlir::ModuleOp module);
   /// Hashes of the source model.
   Error addSource(const std::string &model);
   /// What an existing package says of its model, layers and tokenizer.

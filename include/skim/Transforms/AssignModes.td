@@ -1,0 +1,20 @@
+#ifndef SKIM_TRANSFORMS_ASSIGNMODES_TD
+#define SKIM_TRANSFORMS_ASSIGNMODES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def AssignModes : Pass<"skim-assign-modes"> {
+  let summary = "decides the activation mode of every linear";
+  let description = [{
+    Sets `mode` on every `skim.linear` that has none: `mode` where the weight is
+    quantized, `f32` where it is plain or `dense`, since its precision was asked
+    for.
+
+    ```mlir
+    %y = skim.linear %x, %w {mode = "bf16"} : tensor<?x64xf32>, tensor<48x64xf32, #skim.codebook<bits = 3>> -> tensor<?x48xf32>
+    ```
+  }];
+  let options = [Option<"mode", "mode", "std::string", /*default=*/"\"f32\"", "f32 or bf16, for quantized weights">];
+}
+
+#endif
