@@ -165,6 +165,9 @@ bool Build::quantize(const std::string &weights) {
     pass.weights = weights;
     pass.threads = options.threads;
     manager.addPass(createQuantizeWeights(pass, options.progress));
+    // Nothing was quantized here: also weights that arrived so keep their numbers.
+    if (options.mode.empty() && options.allocate.format.empty())
+      manager.addPass(createAssignModes());
     addFences(manager);
   });
 }
