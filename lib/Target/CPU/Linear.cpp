@@ -15,6 +15,9 @@
 using namespace mlir;
 using namespace skim;
 
+/// From this many rows of x on, weights are decoded to scratch and reused.
+static constexpr int64_t kBatchRows = 8;
+
 namespace {
 /// A leaf with what the combinators around it said; indices into
 /// skim_step_args.weights, −1 for none.
@@ -126,8 +129,14 @@ LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &ca
     scratch.perThread = std::max(scratch.perThread, other.perThread);
   };
   Panels panels = takeApart(call);
-  for (const Piece &piece : panels.pieces)
-    include({0, 0, smallScratch(target, signatureOf(piece, call.k, call.mode, call.epilogue))});
+  for (const Piece &piece : panels.pieces) {
+    KernelSignature signature = signatureOf(piece, call.k, call.mode, call.epilogue);
+    include({0, 0, smallScratch(target, signature)});
+    if (!canBatch(target, signature, piece.n))
+      continue;
+    int64_t packed = packedBytesPerRow(target, signature);
+    include({packed, packed * decodeLanes(target), batchScratch(target, signature)});
+  }
   // The products A·x of low-rank pairs lie behind what the kernels share.
   int64_t between = 0;
   for (const LowRankPair &pair : panels.pairs) {
@@ -139,10 +148,7 @@ LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &ca
   return scratch;
 }
 
-static void callPiece(OpBuilder &builder, Location loc, ModuleOp module, const TargetInfo &target, const Piece &piece,
-                      const LinearCall &call, const KernelValues &values) {
-  KernelBuilder b(builder, loc);
-  KernelSignature signature = signatureOf(piece, call.k, call.mode, call.epilogue);
+static KernelArguments argumentsOf(KernelBuilder &b, const Piece &piece, const KernelValues &values) {
   KernelArguments arguments;
   arguments.x = values.x;
   arguments.y = b.offset(values.y, piece.yColumn * 4);
@@ -162,10 +168,68 @@ static void callPiece(OpBuilder &builder, Location loc, ModuleOp module, const T
     arguments.bias = b.weight(values.args, piece.bias);
   for (int64_t index : piece.components)
     arguments.components.push_back(b.weight(values.args, index));
-  std::string name = getOrCreateKernel(
-      builder, loc, module, signature, "small", piece.components.size(),
-      [&](KernelBuilder &inner, const KernelArguments &k) { emitSmallKernel(inner, target, signature, k); });
-  func::CallOp::create(builder, loc, name, TypeRange(), arguments.flatten());
+  return arguments;
+}
+
+using EmitKernel = void (*)(KernelBuilder &, const TargetInfo &, const KernelSignature &, const KernelArguments &);
+
+static void callKernel(KernelBuilder &b, ModuleOp module, const TargetInfo &target, const KernelSignature &signature,
+                       StringRef schedule, EmitKernel emit, const KernelArguments &arguments) {
+  std::string name =
+      getOrCreateKernel(b.builder, b.loc, module, signature, schedule, arguments.components.size(),
+                        [&](KernelBuilder &inner, const KernelArguments &own) { emit(inner, target, signature, own); });
+  func::CallOp::create(b.builder, b.loc, name, TypeRange(), arguments.flatten());
+}
+
+/// Packs x, for the pieces that share the packing.
+static void callPack(KernelBuilder &b, ModuleOp module, const TargetInfo &target, KernelSignature signature,
+                     KernelArguments arguments, Value packed) {
+  // Nothing of the weight matters but its factor on x.
+  signature.leaf = DenseAttr::get(module.getContext(), b.f32());
+  signature.epilogue = LinearEpilogue::Store;
+  signature.permutation = {};
+  signature.biased = false;
+  arguments.y = packed;
+  arguments.permutation = arguments.bias = {};
+  arguments.components.clear();
+  callKernel(b, module, target, signature, "pack", emitPack, arguments);
+}
+
+/// All pieces of a call, on the schedule that the number of rows wants.
+static void callPieces(KernelBuilder &b, ModuleOp module, const TargetInfo &target, ArrayRef<Piece> pieces,
+                       const LinearCall &call, const KernelValues &values) {
+  auto small = [&](const Piece &piece) {
+    callKernel(b, module, target, signatureOf(piece, call.k, call.mode, call.epilogue), "small", emitSmallKernel,
+               argumentsOf(b, piece, values));
+  };
+  b.ifElse(
+      b.less(values.rows, b.i64(kBatchRows)),
+      [&] {
+        for (const Piece &piece : pieces)
+          small(piece);
+      },
+      [&] {
+        int64_t packedAlpha = -2; // none yet
+        for (const Piece &piece : pieces) {
+          KernelSignature signature = signatureOf(piece, call.k, call.mode, call.epilogue);
+          if (!canBatch(target, signature, piece.n)) {
+            small(piece);
+            continue;
+          }
+          KernelArguments arguments = argumentsOf(b, piece, values);
+          if (piece.alpha != packedAlpha) {
+            // Nobody may still read what is packed there, and nobody may read before it is.
+            b.barrier(values.args, values.thread);
+            callPack(b, module, target, signature, arguments, values.shared);
+            b.barrier(values.args, values.thread);
+            packedAlpha = piece.alpha;
+          }
+          arguments.x = values.shared;
+          arguments.alpha = {};
+          signature.scaled = false;
+          callKernel(b, module, target, signature, "batch", emitBatchKernel, arguments);
+        }
+      });
 }
 
 Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const TargetInfo &target,
@@ -178,8 +242,7 @@ Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const 
       return fail("no kernel", piece.leaf.getShortName(), "an encoding with a decoder", "");
 
   if (panels.pairs.empty()) {
-    for (const Piece &piece : panels.pieces)
-      callPiece(builder, loc, module, target, piece, call, values);
+    callPieces(b, module, target, panels.pieces, call, values);
     return Error::success();
   }
 
@@ -200,8 +263,7 @@ Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const 
       return error;
     product = b.offset(product, b.mul(values.rows, pair.rank * 4));
   }
-  for (const Piece &piece : panels.pieces)
-    callPiece(builder, loc, module, target, piece, call, values);
+  callPieces(b, module, target, panels.pieces, call, values);
   // A·x is complete, and so is the part of y that another thread computed.
   b.barrier(values.args, values.thread);
   for (auto [pair, x] : llvm::zip(panels.pairs, products)) {

@@ -68,17 +68,33 @@ std::string skim::getOrCreateKernel(OpBuilder &builder, Location loc, ModuleOp m
   return name;
 }
 
+/// value (+ bias) (+ y), as the epilogue and the place in a sum of blocks want it.
+static void storeAt(KernelBuilder &b, const KernelSignature &signature, const KernelArguments &k, Value column,
+                    Value xRow, Value value, Value isFirst) {
+  Value zero = b.constant(value.getType(), 0);
+  if (signature.biased) {
+    Value bias = b.load(value.getType(), b.element(k.bias, column, b.f32()));
+    value = b.add(value, isFirst ? b.select(isFirst, bias, zero) : bias);
+  }
+  Value at = b.element(k.y, b.add(b.mul(xRow, k.yStride), column), b.f32());
+  if (signature.epilogue == LinearEpilogue::Add)
+    value = b.add(b.load(value.getType(), at), value);
+  else if (isFirst)
+    value = b.add(b.select(isFirst, zero, b.load(value.getType(), at)), value);
+  b.store(value, at);
+}
+
 void skim::storeResult(KernelBuilder &b, const KernelSignature &signature, const KernelArguments &k, Value weightRow,
-                       Value xRow, Value value) {
+                       Value xRow, Value value, Value isFirst) {
   Value column = weightRow;
   if (signature.permutation) {
     Value stored = b.load(signature.permutation, b.element(k.permutation, weightRow, signature.permutation));
     column = b.zeroExtend(stored, b.i64());
   }
-  if (signature.biased)
-    value = b.add(value, b.load(b.f32(), b.element(k.bias, column, b.f32())));
-  Value at = b.element(k.y, b.add(b.mul(xRow, k.yStride), column), b.f32());
-  if (signature.epilogue == LinearEpilogue::Add)
-    value = b.add(b.load(b.f32(), at), value);
-  b.store(value, at);
+  storeAt(b, signature, k, column, xRow, value, isFirst);
+}
+
+void skim::storeVector(KernelBuilder &b, const KernelSignature &signature, const KernelArguments &k, Value weightRow,
+                       Value xRow, Value value, Value isFirst) {
+  storeAt(b, signature, k, weightRow, xRow, value, isFirst);
 }

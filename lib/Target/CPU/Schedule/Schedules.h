@@ -27,7 +27,7 @@ struct KernelSignature {
 
 /// A kernel's arguments, in the order of its function.
 struct KernelArguments {
-  mlir::Value x;       // small: f32 [rows, k]; batch: packed (see packActivations)
+  mlir::Value x;       // small: f32 [rows, k]; batch: packed (see emitPack)
   mlir::Value y;       // f32, at the panel's first column
   mlir::Value yStride; // i64
   mlir::Value rows;    // i64
@@ -52,9 +52,29 @@ void emitSmallKernel(KernelBuilder &b, const TargetInfo &target, const KernelSig
                      const KernelArguments &arguments);
 int64_t smallScratch(const TargetInfo &target, const KernelSignature &signature);
 
-/// Writes value(s) to y: bias, permutation and residual.
+/// Decoded weights never fill more than this, nor more than an eighth of the weight's elements.
+constexpr int64_t kMaxDecodeBytes = 256 * 1024;
+
+/// Many rows of x (arguments.x: packed), register tiles; see Batch.cpp.
+void emitBatchKernel(KernelBuilder &b, const TargetInfo &target, const KernelSignature &signature,
+                     const KernelArguments &arguments);
+int64_t batchScratch(const TargetInfo &target, const KernelSignature &signature);
+/// False if the weight has too few rows for its decode buffer to be small beside it.
+bool canBatch(const TargetInfo &target, const KernelSignature &signature, int64_t n);
+
+/// Packs x (arguments.x) for emitBatchKernel to arguments.y; all threads
+/// together. Whole blocks of `decodeLanes` rows are written.
+void emitPack(KernelBuilder &b, const TargetInfo &target, const KernelSignature &signature,
+              const KernelArguments &arguments);
+int64_t packedBytesPerRow(const TargetInfo &target, const KernelSignature &signature);
+
+/// Writes a value to y: bias, permutation, residual. With `isFirst` (i1), y holds
+/// a partial sum that value is added to unless it is true.
 void storeResult(KernelBuilder &b, const KernelSignature &signature, const KernelArguments &arguments,
-                 mlir::Value weightRow, mlir::Value xRow, mlir::Value value);
+                 mlir::Value weightRow, mlir::Value xRow, mlir::Value value, mlir::Value isFirst = {});
+/// The same for a vector of consecutive weight rows; no permutation.
+void storeVector(KernelBuilder &b, const KernelSignature &signature, const KernelArguments &arguments,
+                 mlir::Value weightRow, mlir::Value xRow, mlir::Value value, mlir::Value isFirst);
 
 } // namespace skim
 
