@@ -154,6 +154,13 @@ bool Build::finishPhase(Phase phase, ModuleOp target) {
   if (options.compileTo != phase)
     return false;
   stop = true;
+  // Until they are quantized, weights lie in the model's folder, wherever the IR goes.
+  if (phase <= Phase::Allocate) {
+    Expected<std::string> prefix = externalPrefix(options.model, options.output);
+    if (!prefix)
+      return fails(prefix.takeError());
+    prefixExternals(target, *prefix);
+  }
   fails(writeModule(target, options.output));
   return true;
 }
@@ -267,9 +274,8 @@ bool Build::load() {
   manifest.addFromPackage(*old);
   if (!work)
     return true;
-  for (const char *name :
-       {"model.mlirbc", "weights.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-        "generation_config.json"}) {
+  for (const char *name : {"model.mlirbc", "weights.safetensors", "tokenizer.json", "tokenizer.model",
+                           "tokenizer_config.json", "generation_config.json"}) {
     std::string from = folder + "/" + name;
     if (!llvm::sys::fs::exists(from))
       continue;

@@ -3,9 +3,8 @@
 #include "Importer.h"
 #include "skim/ONNX/ONNXOps.h"
 #include "skim/Skim/SkimDialect.h"
-#include "skim/Support/AtomicOutput.h"
+#include "skim/Skim/SkimOps.h"
 
-#include "mlir/Bytecode/BytecodeWriter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Tools/mlir-translate/Translation.h"
@@ -27,44 +26,24 @@ ImportedONNX skim::importONNX(const std::string &path, MLIRContext *context, con
   return onnx::Importer(std::move(*model), path, context, options).run();
 }
 
-std::vector<Failure> skim::importONNXToFile(const std::string &path, const std::string &output,
-                                            ImportONNXOptions options) {
+Expected<std::string> skim::externalPrefix(const std::string &model, const std::string &output) {
   namespace fs = std::filesystem;
-  bool isStandard = output == "-";
   std::error_code error;
-  fs::path from = isStandard ? fs::path(".") : fs::path(output).parent_path();
-  fs::path prefix = fs::relative(fs::path(path).parent_path().empty() ? fs::path(".") : fs::path(path).parent_path(),
-                                 from.empty() ? fs::path(".") : from, error);
+  // Absolute first: a folder that does not exist yet has no canonical name.
+  auto folderOf = [&](const std::string &path) {
+    fs::path folder = error ? fs::path() : fs::absolute(fs::path(path), error).parent_path();
+    return error ? fs::path() : fs::weakly_canonical(folder, error);
+  };
+  fs::path from = folderOf(model), to = folderOf(output == "-" ? "./-" : output);
   if (error)
-    return {fail("cannot find the model's folder", path, "a readable folder", error.message())};
-  if (prefix != ".")
-    options.filePrefix = prefix.generic_string() + "/";
+    return fail("cannot find the model's folder", model, "a readable folder", error.message());
+  fs::path prefix = from.lexically_relative(to);
+  return prefix == "." ? std::string() : prefix.generic_string() + "/";
+}
 
-  MLIRContext context;
-  ImportedONNX imported = importONNX(path, &context, options);
-  if (!imported)
-    return imported.failures;
-  std::string contents;
-  llvm::raw_string_ostream stream(contents);
-  if (StringRef(output).ends_with(".mlirbc")) {
-    if (failed(writeBytecodeToFile(*imported.module, stream)))
-      return {fail("cannot write bytecode", output)};
-  } else {
-    imported.module->print(stream);
-  }
-  if (isStandard) {
-    llvm::outs() << contents;
-    llvm::outs().flush();
-    if (llvm::outs().has_error()) {
-      std::string reason = llvm::outs().error().message();
-      llvm::outs().clear_error();
-      return {fail("cannot write", "standard output", "an open stream", reason)};
-    }
-    return {};
-  }
-  if (Error failure = writeFileAtomically(output, contents))
-    return {failure.get()};
-  return {};
+void skim::prefixExternals(ModuleOp module, const std::string &prefix) {
+  if (!prefix.empty())
+    module.walk([&](ExternalOp op) { op.setFile(prefix + op.getFile().str()); });
 }
 
 void skim::registerImportONNXDialects(DialectRegistry &registry) {

@@ -72,12 +72,13 @@ struct ImportedONNX {
 /// The context needs the dialects of `registerImportONNXDialects`.
 ImportedONNX importONNX(const std::string &path, mlir::MLIRContext *context, const ImportONNXOptions &options = {});
 
-/// `skim import`: the model at `path` as IR in the file `output`, whole or not at
-/// all: bytecode if it ends in .mlirbc, text otherwise, standard output for "-".
-/// Names of weight files are relative to the output's folder ("-": the current
-/// one). Returns every failure; none: done.
-std::vector<Failure> importONNXToFile(const std::string &path, const std::string &output,
-                                      ImportONNXOptions options = {});
+/// The way from the folder of `output` ("-": the current one) to the folder of
+/// the model, as `filePrefix`: "" or ending in "/".
+Expected<std::string> externalPrefix(const std::string &model, const std::string &output);
+
+/// Puts `prefix` before the file name of every `skim.external`: for a module that
+/// is written elsewhere than beside its weights.
+void prefixExternals(mlir::ModuleOp module, const std::string &prefix);
 
 /// The dialects that imported IR uses.
 void registerImportONNXDialects(mlir::DialectRegistry &registry);
