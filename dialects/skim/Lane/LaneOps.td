@@ -20,7 +20,10 @@ def Lane_LoadOp : Lane_Op<"load", [MemoryEffects<[MemRead]>]> {
     `r[i] = i < count ? p[i] : 0`; memory from p + count on is not touched.
 
     ```mlir
-    %v = lane.load %p first 12 : vector<16xi8>
+    func.func @example(%p: !llvm.ptr) {
+      %v = lane.load %p first 12 : vector<16xi8>
+      return
+    }
     ```
   }];
   let arguments = (ins Lane_Pointer:$pointer, I64Attr:$count);
@@ -37,7 +40,10 @@ def Lane_SpreadOp : Lane_Op<"spread", [Pure]> {
     ignores them, and a mask is saved.
 
     ```mlir
-    %q = lane.spread %bytes bits 3 junk : vector<16xi8> -> vector<32xi16>
+    func.func @example(%bytes: vector<16xi8>) {
+      %q = lane.spread %bytes bits 3 junk : vector<16xi8> -> vector<32xi16>
+      return
+    }
     ```
   }];
   let arguments = (ins VectorOfRankAndType<[1], [I8]>:$bytes, I64Attr:$bits, UnitAttr:$junk);
@@ -52,7 +58,10 @@ def Lane_LookupOp : Lane_Op<"lookup", [Pure]> {
     `r[i] = table[codes[i] mod E]`, E entries, a power of two.
 
     ```mlir
-    %w = lane.lookup %table, %q : vector<8xbf16>, vector<32xi16> -> vector<32xbf16>
+    func.func @example(%table: vector<8xbf16>, %q: vector<32xi16>) {
+      %w = lane.lookup %table, %q : vector<8xbf16>, vector<32xi16> -> vector<32xbf16>
+      return
+    }
     ```
   }];
   let arguments = (ins VectorOfRank<[1]>:$table, VectorOfRankAndType<[1], [I8, I16, I32]>:$codes);
@@ -67,7 +76,10 @@ def Lane_GatherOp : Lane_Op<"gather", [MemoryEffects<[MemRead]>]> {
     `r[i] = p[codes[i]]`: for tables that are too large for registers. Slow.
 
     ```mlir
-    %w = lane.gather %p, %q : vector<16xi32> -> vector<16xf32>
+    func.func @example(%p: !llvm.ptr, %q: vector<16xi32>) {
+      %w = lane.gather %p, %q : vector<16xi32> -> vector<16xf32>
+      return
+    }
     ```
   }];
   let arguments = (ins Lane_Pointer:$table, VectorOfRankAndType<[1], [I32]>:$codes);
@@ -83,7 +95,10 @@ def Lane_DotBF16Op : Lane_Op<"dot_bf16", [Pure, AllTypesMatch<["acc", "result"]>
     the treatment of subnormal numbers are the target's.
 
     ```mlir
-    %r = lane.dot_bf16 %a, %b, %acc : vector<32xbf16>, vector<16xf32>
+    func.func @example(%a: vector<32xbf16>, %b: vector<32xbf16>, %acc: vector<16xf32>) {
+      %r = lane.dot_bf16 %a, %b, %acc : vector<32xbf16>, vector<16xf32>
+      return
+    }
     ```
   }];
   let arguments = (ins VectorOfRankAndType<[1], [BF16]>:$a, VectorOfRankAndType<[1], [BF16]>:$b,
@@ -99,7 +114,10 @@ def Lane_DotU8S8Op : Lane_Op<"dot_u8s8", [Pure, AllTypesMatch<["acc", "result"]>
     `r[i] = acc[i] + Σ_{j<4} a[4i+j]·b[4i+j]`, a unsigned, b signed, no saturation.
 
     ```mlir
-    %r = lane.dot_u8s8 %a, %b, %acc : vector<64xi8>, vector<16xi32>
+    func.func @example(%a: vector<64xi8>, %b: vector<64xi8>, %acc: vector<16xi32>) {
+      %r = lane.dot_u8s8 %a, %b, %acc : vector<64xi8>, vector<16xi32>
+      return
+    }
     ```
   }];
   let arguments = (ins VectorOfRankAndType<[1], [I8]>:$a, VectorOfRankAndType<[1], [I8]>:$b,
@@ -115,7 +133,10 @@ def Lane_FMAOp : Lane_Op<"fma", [Pure, AllTypesMatch<["a", "b", "c", "result"]>]
     In one rounding where the target has the instruction.
 
     ```mlir
-    %r = lane.fma %a, %b, %c : vector<16xf32>
+    func.func @example(%a: vector<16xf32>, %b: vector<16xf32>, %c: vector<16xf32>) {
+      %r = lane.fma %a, %b, %c : vector<16xf32>
+      return
+    }
     ```
   }];
   let arguments = (ins Lane_F32Like:$a, Lane_F32Like:$b, Lane_F32Like:$c);
@@ -131,7 +152,10 @@ def Lane_ReduceOp : Lane_Op<"reduce", [Pure]> {
     of lanes is a power of two.
 
     ```mlir
-    %r = lane.reduce %v : vector<16xf32>
+    func.func @example(%v: vector<16xf32>) {
+      %r = lane.reduce %v : vector<16xf32>
+      return
+    }
     ```
   }];
   let arguments = (ins VectorOfRankAndType<[1], [F32]>:$vector);
@@ -146,7 +170,10 @@ def Lane_ExtendOp : Lane_Op<"extend", [Pure, SameOperandsAndResultShape]> {
     Exact.
 
     ```mlir
-    %r = lane.extend %v : vector<16xf16> -> vector<16xf32>
+    func.func @example(%v: vector<16xf16>) {
+      %r = lane.extend %v : vector<16xf16> -> vector<16xf32>
+      return
+    }
     ```
   }];
   let arguments = (ins Lane_HalfLike:$input);
@@ -160,7 +187,10 @@ def Lane_RoundOp : Lane_Op<"round", [Pure, SameOperandsAndResultShape]> {
     To nearest, ties to even. Subnormal bf16 may become zero; the argument is no NaN.
 
     ```mlir
-    %r = lane.round %v : vector<32xf32> -> vector<32xbf16>
+    func.func @example(%v: vector<32xf32>) {
+      %r = lane.round %v : vector<32xf32> -> vector<32xbf16>
+      return
+    }
     ```
   }];
   let arguments = (ins Lane_F32Like:$input);

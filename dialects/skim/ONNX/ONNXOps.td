@@ -29,7 +29,11 @@ def ONNX_NodeOp : ONNX_Op<"node", [Pure]> {
     * (node_c4) a body yields as many values as there are results.
 
     ```mlir
-    %y = onnx.node "MatMul"(%a, %b) {node_name = "/lm_head/MatMul", shapes = [["batch", "512"]]} : (tensor<?x64xf32>, tensor<64x512xf32>) -> tensor<?x512xf32>
+    func.func @example(%a: tensor<?x64xf32>, %b: tensor<64x512xf32>) {
+      %y = onnx.node "MatMul"(%a, %b) {node_name = "/lm_head/MatMul", shapes = [["batch", "512"]]}
+         : (tensor<?x64xf32>, tensor<64x512xf32>) -> tensor<?x512xf32>
+      return
+    }
     ```
   }];
   let arguments = (ins StrAttr:$op_type, Variadic<AnyType>:$inputs, DefaultValuedStrAttr<StrAttr, "">:$domain,
@@ -74,7 +78,14 @@ def ONNX_YieldOp : ONNX_Op<"yield", [Pure, Terminator, HasParent<"NodeOp">]> {
     Hands the values of one of a node's bodies to its results.
 
     ```mlir
-    onnx.yield %t : tensor<?xf32>
+    func.func @example(%condition: tensor<i1>, %t: tensor<?xf32>) {
+      %y = onnx.node "If"(%condition) {node_name = "if"} : (tensor<i1>) -> tensor<?xf32> {
+        onnx.yield %t : tensor<?xf32>
+      }, {
+        onnx.yield %t : tensor<?xf32>
+      }
+      return
+    }
     ```
   }];
   let arguments = (ins Variadic<AnyType>:$results);
