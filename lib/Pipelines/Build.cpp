@@ -167,15 +167,10 @@ bool Build::finishPhase(Phase phase, ModuleOp target) {
 
 bool Build::quantize(const std::string &weights) {
   return runPasses(*module, [&](OpPassManager &manager) {
-    QuantizeWeightsOptions pass;
-    pass.base = folderOf(options.model);
-    pass.weights = weights;
-    pass.threads = options.threads;
-    manager.addPass(createQuantizeWeights(pass, options.progress));
+    buildQuantizePipeline(manager, {folderOf(options.model), weights, options.threads, options.progress});
     // Nothing was quantized here: also weights that arrived so keep their numbers.
     if (options.mode.empty() && options.allocate.format.empty())
       manager.addPass(createAssignModes());
-    addFences(manager);
   });
 }
 
@@ -184,10 +179,7 @@ bool Build::generate() {
   for (const TargetInfo &target : targets) {
     OwningOpRef<ModuleOp> own = module->clone();
     if (!runPasses(*own, [&](OpPassManager &manager) {
-          AssignModesOptions pass;
-          pass.mode = options.mode.empty() ? target.defaultMode() : options.mode;
-          manager.addPass(createAssignModes(pass));
-          buildFusePipeline(manager);
+          buildFusePipeline(manager, options.mode.empty() ? target.defaultMode() : options.mode);
         }))
       return false;
     if (&target == &targets.front()) {

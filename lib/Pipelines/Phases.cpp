@@ -6,6 +6,7 @@
 #include "mlir/Transforms/Passes.h"
 #include "skim/Conversion/ONNXToLM.h"
 #include "skim/Transforms/AssignEncodings.h"
+#include "skim/Transforms/AssignModes.h"
 #include "skim/Transforms/FuseLinears.h"
 #include "skim/Transforms/VerifyCache.h"
 #include "skim/Transforms/VerifyEncodings.h"
@@ -75,7 +76,20 @@ void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &
   addFences(manager);
 }
 
-void skim::buildFusePipeline(OpPassManager &manager) {
+void skim::buildQuantizePipeline(OpPassManager &manager, const QuantizePhaseOptions &options) {
+  QuantizeWeightsOptions pass;
+  pass.base = options.base;
+  pass.weights = options.weights;
+  pass.threads = options.threads;
+  manager.addPass(createQuantizeWeights(pass, options.progress));
+  addFences(manager);
+}
+
+void skim::buildFusePipeline(OpPassManager &manager, const std::string &mode) {
+  // Modes before fusing: linears of one kernel call share theirs.
+  AssignModesOptions pass;
+  pass.mode = mode;
+  manager.addPass(createAssignModes(pass));
   // Equal subexpressions first: linears that share an input must see the same value.
   manager.addPass(createCSEPass());
   manager.addNestedPass<func::FuncOp>(createFuseLinears());
@@ -96,6 +110,20 @@ struct AllocatePipelineOptions : PassPipelineOptions<AllocatePipelineOptions> {
   Option<std::string> embeddings{*this, "embeddings", llvm::cl::desc("term for the embeddings")};
   ListOption<std::string> keep{*this, "keep", llvm::cl::desc("REGEX=TERM")};
 };
+
+/// The options of `skim-phase-quantize`.
+struct QuantizePipelineOptions : PassPipelineOptions<QuantizePipelineOptions> {
+  Option<std::string> base{*this, "base", llvm::cl::desc("folder that file names start from"), llvm::cl::init(".")};
+  Option<std::string> weights{*this, "weights", llvm::cl::desc("the safetensors file to write"),
+                              llvm::cl::init("weights.safetensors")};
+  Option<unsigned> threads{*this, "threads", llvm::cl::desc("threads (0: all)"), llvm::cl::init(0)};
+};
+
+/// The options of `skim-phase-fuse`.
+struct FusePipelineOptions : PassPipelineOptions<FusePipelineOptions> {
+  Option<std::string> mode{*this, "mode", llvm::cl::desc("activation mode of quantized linears"),
+                           llvm::cl::init("f32")};
+};
 } // namespace
 
 void skim::registerPhasePipelines() {
@@ -112,5 +140,16 @@ void skim::registerPhasePipelines() {
                                                       plan.keep = {options.keep.begin(), options.keep.end()};
                                                       buildAllocatePipeline(manager, plan);
                                                     });
-  PassPipelineRegistration<>("skim-phase-fuse", "merges linears, folds residuals", buildFusePipeline);
+  PassPipelineRegistration<QuantizePipelineOptions>("skim-phase-quantize", "weights in their encodings",
+                                                    [](OpPassManager &manager, const QuantizePipelineOptions &options) {
+                                                      QuantizePhaseOptions quantize;
+                                                      quantize.base = options.base;
+                                                      quantize.weights = options.weights;
+                                                      quantize.threads = options.threads;
+                                                      buildQuantizePipeline(manager, quantize);
+                                                    });
+  PassPipelineRegistration<FusePipelineOptions>("skim-phase-fuse", "modes, merged linears, folded residuals",
+                                                [](OpPassManager &manager, const FusePipelineOptions &options) {
+                                                  buildFusePipeline(manager, options.mode);
+                                                });
 }

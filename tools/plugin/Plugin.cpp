@@ -3,6 +3,7 @@
 #include "mlir/Tools/Plugins/DialectPlugin.h"
 #include "mlir/Tools/Plugins/PassPlugin.h"
 #include "skim/InitAll.h"
+#include "skim/Pipelines/Phases.h"
 
 extern "C" LLVM_ATTRIBUTE_WEAK mlir::DialectPluginLibraryInfo mlirGetDialectPluginInfo() {
   return {MLIR_PLUGIN_API_VERSION, "Skim", "0.1",
@@ -10,5 +11,8 @@ extern "C" LLVM_ATTRIBUTE_WEAK mlir::DialectPluginLibraryInfo mlirGetDialectPlug
 }
 
 extern "C" LLVM_ATTRIBUTE_WEAK mlir::PassPluginLibraryInfo mlirGetPassPluginInfo() {
-  return {MLIR_PLUGIN_API_VERSION, "Skim", "0.1", [] { skim::registerAllPasses(); }};
+  return {MLIR_PLUGIN_API_VERSION, "Skim", "0.1", [] {
+            skim::registerAllPasses();
+            skim::registerPhasePipelines();
+          }};
 }

@@ -5,6 +5,7 @@
 #include "mlir/InitAllPasses.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "skim/InitAll.h"
+#include "skim/Pipelines/Phases.h"
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
@@ -13,5 +14,6 @@ int main(int argc, char **argv) {
   mlir::registerAllPasses();
   skim::registerAllDialects(registry);
   skim::registerAllPasses();
+  skim::registerPhasePipelines();
   return mlir::asMainReturnCode(mlir::MlirOptMain(argc, argv, "Skim optimizer driver\n", registry));
 }

@@ -8,6 +8,8 @@
 #ifndef SKIM_PIPELINES_PHASES_H
 #define SKIM_PIPELINES_PHASES_H
 
+#include "skim/Transforms/QuantizeWeights.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -48,13 +50,24 @@ struct RaiseOptions {
 void buildRaisePipeline(mlir::OpPassManager &manager, const RaiseOptions &options);
 /// An encoding for every weight.
 void buildAllocatePipeline(mlir::OpPassManager &manager, const AllocateOptions &options);
-/// What can be merged or folded, before code is generated.
-void buildFusePipeline(mlir::OpPassManager &manager);
+struct QuantizePhaseOptions {
+  /// Folder that the externals' file names start from, and the file to write.
+  std::string base = ".", weights = "weights.safetensors";
+  unsigned threads = 0;
+  QuantizeProgress progress;
+};
+
+/// Weights in their encodings, in a file.
+void buildQuantizePipeline(mlir::OpPassManager &manager, const QuantizePhaseOptions &options);
+/// Activation modes (`mode` for quantized linears), then what can be merged or
+/// folded before code is generated.
+void buildFusePipeline(mlir::OpPassManager &manager, const std::string &mode);
 
 /// What must hold after every phase.
 void addFences(mlir::OpPassManager &manager);
 
-/// `skim-phase-raise`, `skim-phase-allocate`, `skim-phase-fuse`.
+/// `skim-phase-raise`, `-allocate`, `-quantize` and `-fuse` for skim-opt; generating
+/// is the pass `skim-generate-cpu`.
 void registerPhasePipelines();
 
 } // namespace skim
