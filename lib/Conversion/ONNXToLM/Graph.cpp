@@ -450,7 +450,7 @@ std::optional<Dims> Graph::inferNode(NodeOp op, unsigned result) {
     Dims out(in->begin(), in->begin() + axis);
     out.append(indices->begin(), indices->end());
     out.append(in->begin() + axis + 1, in->end());
-    if (name == "GatherBlockQuantized" && out.back()->isNumber())
+    if (name == "GatherBlockQuantized" && !out.empty() && out.back()->isNumber())
       // Packed codes: several to a byte.
       if (auto type = dyn_cast<ShapedType>(first.getType()); type && type.getElementTypeBitWidth() == 8)
         out.back() = expressions.number(out.back()->number * 8 / static_cast<double>(getInt(op, "bits", 4)));
@@ -473,6 +473,8 @@ std::optional<Dims> Graph::inferNode(NodeOp op, unsigned result) {
     return Dims{(*in)[getInt(op, "transA", 0) ? 1 : 0], (*right)[getInt(op, "transB", 0) ? 0 : 1]};
   }
   if (name == "MatMulNBits") {
+    if (in->empty())
+      return std::nullopt;
     in->back() = expressions.number(static_cast<double>(getInt(op, "N", 0)));
     return in;
   }

@@ -11,7 +11,7 @@ using skim::onnx::NodeOp;
 
 Expr Graph::element(Value value, ArrayRef<Expr> position) {
   if (const Raised *raised = getRaised(value)) {
-    if (!raised->headSize)
+    if (!raised->headSize || position.size() != 4)
       return expressions.load(raised->value, position);
     // [batch, heads, length, headSize] of [batch, length, heads · headSize].
     Expr channel = expressions.add(
