@@ -89,6 +89,7 @@ void Manifest::addLayers(ModuleOp module, BuildReport &report) {
     auto error = op->getAttrOfType<FloatAttr>(kErrorAttr);
     layers.push_back({{"name", layer.value_or("").str()},
                       {"onnx_name", onnxName.value_or("").str()},
+                      {"kind", isa<EmbedOp>(op) ? "embedding" : "linear"},
                       {"format", formatName(type)},
                       {"mode", nullptr},
                       {"shape", {type.getDimSize(0), type.getDimSize(1)}},

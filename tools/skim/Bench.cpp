@@ -20,7 +20,7 @@ using namespace skim::tool;
 
 namespace {
 struct Options {
-  std::string package, shape, format;
+  std::string package, shape, format, activations;
   std::vector<int64_t> batches = {1};
   bool json = false;
   Model::Options model;
@@ -200,6 +200,7 @@ void skim::tool::addBench(CLI::App &app, Action &action) {
   command->add_option("--batch", options->batches, "sequences, or rows, at once (1,4,16)")
       ->delimiter(',')
       ->check(CLI::Range(int64_t(1), int64_t(512)));
+  command->add_option("--activations", options->activations, "the kernel's activation mode");
   command->add_option("--target", options->model.target, "target of the package");
   command->add_option("--threads", options->model.threads, "threads (default: all)")->check(CLI::Range(0, 1024));
   command->add_flag("--json", options->json, "one JSON object on standard output");
