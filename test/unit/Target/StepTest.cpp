@@ -11,9 +11,11 @@
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Transforms/FuseLinears.h"
 
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
+#include "llvm/Support/FormatVariadic.h"
 
 #include <cmath>
 #include <dlfcn.h>
@@ -67,13 +69,16 @@ struct Model {
   skim_step_fn step = nullptr;
   skim_sample_fn sample = nullptr;
 
+  /// The text of a model in Inputs.
+  static std::string input(const std::string &name) { return slurp(SKIM_TEST_INPUTS "/" + name); }
+
   /// What went wrong, or nothing.
-  std::string load(const std::string &targetName, bool fuse) {
+  std::string load(const std::string &text, const std::string &targetName, bool fuse = true) {
     DialectRegistry registry;
     registerAllDialects(registry);
-    registry.insert<func::FuncDialect, arith::ArithDialect>();
+    registry.insert<func::FuncDialect, arith::ArithDialect, math::MathDialect>();
     context.appendDialectRegistry(registry);
-    module = parseSourceFile<ModuleOp>(SKIM_TEST_INPUTS "/llama.mlir", &context);
+    module = parseSourceString<ModuleOp>(text, &context);
     if (!module)
       return "no model";
     forward = module->lookupSymbol<func::FuncOp>("forward");
@@ -155,7 +160,7 @@ struct Sequences {
   std::vector<Aligned> blocks;
   std::vector<int32_t> start;
   std::vector<reference::Tensor> caches;
-  int64_t referenceCapacity = 64;
+  int64_t referenceCapacity = 256;
 
   Sequences(Model &model, std::vector<int64_t> capacities) : model(model), capacities(capacities) {
     start.resize(capacities.size());
@@ -268,6 +273,16 @@ void expectClose(const std::vector<float> &got, const std::vector<float> &expect
   EXPECT_LT(worst, 2e-5f);
 }
 
+/// A step against the reference, on several numbers of threads; then the next step may follow.
+void check(Sequences &sequences, const std::vector<std::vector<int32_t>> &tokens) {
+  std::vector<float> expected = sequences.reference(tokens);
+  std::vector<float> first = sequences.step(tokens, 1);
+  expectClose(first, expected);
+  for (int threads : {2, 3, 7})
+    EXPECT_EQ(sequences.step(tokens, threads), first) << threads << " threads";
+  sequences.advance(tokens);
+}
+
 class Step : public testing::TestWithParam<std::tuple<const char *, bool>> {
 protected:
   void SetUp() override {
@@ -279,25 +294,23 @@ protected:
     std::unique_ptr<Model> &entry = models[GetParam()];
     if (!entry) {
       entry = std::make_unique<Model>();
-      ASSERT_EQ(entry->load(target, fuse), "");
+      ASSERT_EQ(entry->load(Model::input("llama.mlir"), target, fuse), "");
     }
     model = entry.get();
   }
   Model *model = nullptr;
-
-  void check(Sequences &sequences, const std::vector<std::vector<int32_t>> &tokens) {
-    std::vector<float> expected = sequences.reference(tokens);
-    std::vector<float> first = sequences.step(tokens, 1);
-    expectClose(first, expected);
-    for (int threads : {2, 3, 7})
-      EXPECT_EQ(sequences.step(tokens, threads), first) << threads << " threads";
-    sequences.advance(tokens);
-  }
 };
 
 TEST_P(Step, Prefill) {
   Sequences sequences(*model, {64});
   check(sequences, {randomTokens(53, 1)});
+}
+
+TEST_P(Step, SeveralBlocksOfKeys) {
+  Sequences sequences(*model, {256, 200});
+  check(sequences, {randomTokens(150, 11), randomTokens(67, 12)});
+  check(sequences, {randomTokens(1, 13), randomTokens(1, 14)});
+  check(sequences, {randomTokens(20, 15), randomTokens(70, 16)});
 }
 
 TEST_P(Step, Chunks) {
@@ -333,9 +346,156 @@ INSTANTIATE_TEST_SUITE_P(Targets, Step,
                                          std::tuple("cpu:portable", true), std::tuple("cpu:x86-64-v3", true),
                                          std::tuple("cpu-sim:x86-64-v4", true)));
 
+//===--- attention and rotary embedding alone ---===//
+
+struct AttentionCase {
+  int heads, keyHeads, size, columns;
+  bool interleaved = false;
+  int window = 0;
+  double softcap = 0;
+};
+
+/// Queries, keys and values straight from tables, the attention as logits.
+std::string attentionModel(const AttentionCase &c) {
+  std::string result;
+  llvm::raw_string_ostream out(result);
+  int q = c.heads * c.size, k = c.keyHeads * c.size;
+  std::string cache = llvm::formatv("tensor<?x{0}x?x{1}xf32>", c.keyHeads, c.size);
+  out << "func.func @forward(%tokens: tensor<?x?xi32>, %start: tensor<?xi32>, %count: tensor<?xi32>, "
+         "%rows: tensor<?xi32>, %k0: "
+      << cache << " {skim.cache}, %v0: " << cache << " {skim.cache}) -> (tensor<?x" << q << "xf32>, " << cache << ", "
+      << cache << ") {\n";
+  int64_t offset = 0;
+  for (auto [name, channels] : {std::pair("q", q), {"k", k}, {"v", k}}) {
+    out << llvm::formatv("%w{0} = skim.external \"weights.bin\" offset = {1} name = \"{0}\" : tensor<57x{2}xf32>\n"
+                         "%{0} = skim.embed %tokens, %w{0} : tensor<?x?xi32>, tensor<57x{2}xf32> -> "
+                         "tensor<?x?x{2}xf32>\n",
+                         name, offset, channels);
+    offset += 57 * channels * 4;
+  }
+  out << llvm::formatv("%wf = skim.external \"weights.bin\" offset = {0} name = \"f\" : tensor<{1}xf32>\n"
+                       "%p = lm.positions %tokens, %start : tensor<?x?xi32>, tensor<?xi32>\n"
+                       "%cos, %sin = lm.rotary_table %p, %wf : tensor<?x?xi32>, tensor<{1}xf32> -> "
+                       "tensor<?x?x{1}xf32>\n",
+                       offset, c.columns);
+  for (auto [name, heads, channels] : {std::tuple("q", c.heads, q), {"k", c.keyHeads, k}})
+    out << llvm::formatv("%{0}r = lm.rotary %{0}, %cos, %sin {{heads = {1} : i64{2}} : tensor<?x?x{3}xf32>, "
+                         "tensor<?x?x{4}xf32>\n",
+                         name, heads, c.interleaved ? ", interleaved" : "", channels, c.columns);
+  for (auto [name, input] : {std::pair("k", "kr"), {"v", "v"}})
+    out << llvm::formatv("%{0}1 = lm.cache_append %{1}, %{0}0, %start, %count : tensor<?x?x{2}xf32>, {3}, "
+                         "tensor<?xi32>\n",
+                         name, input, k, cache);
+  std::string more;
+  if (c.window)
+    more += llvm::formatv(", window = {0} : i64", c.window);
+  if (c.softcap != 0)
+    more += llvm::formatv(", softcap = {0:f} : f32", c.softcap);
+  out << llvm::formatv("%y = lm.attention %qr, %k1, %v1, %start {{heads = {0} : i64, scale = 1.0 : f32{1}} : "
+                       "tensor<?x?x{2}xf32>, {3}, tensor<?xi32> -> tensor<?x?x{2}xf32>\n"
+                       "%l = lm.gather_rows %y, %rows : tensor<?x?x{2}xf32>, tensor<?xi32> -> tensor<?x{2}xf32>\n"
+                       "return %l, %k1, %v1 : tensor<?x{2}xf32>, {3}, {3}\n}\n",
+                       c.heads, more, q, cache);
+  return result;
+}
+
+TEST(AttentionKernels, HeadSizesWindowsAndGroups) {
+  for (const char *target : {"cpu", "cpu:portable", "cpu-sim:x86-64-v4"})
+    for (AttentionCase c : std::vector<AttentionCase>{{9, 3, 64, 32},
+                                                      {2, 1, 16, 8, true},
+                                                      {4, 4, 32, 8, false, 70},
+                                                      {8, 1, 80, 20, false, 64, 5.0},
+                                                      {1, 1, 128, 64, false, 0, 30.0},
+                                                      {3, 3, 6, 3, true, 1}}) {
+      SCOPED_TRACE(std::string(target) + " " + std::to_string(c.heads) + "x" + std::to_string(c.size));
+      Model model;
+      ASSERT_EQ(model.load(attentionModel(c), target), "");
+      Sequences sequences(model, {256, 210});
+      check(sequences, {randomTokens(131, 1), randomTokens(67, 2)});
+      check(sequences, {randomTokens(1, 3), randomTokens(1, 4)});
+      check(sequences, {randomTokens(6, 5), randomTokens(69, 6)});
+    }
+}
+
+//===--- functions ---===//
+
+/// A model of `body`, which computes %y [?x?xCxf32] from %x, rows of a table
+/// [57, C], and from %p, positions.
+std::string functionModel(int channels, const std::string &body) {
+  return llvm::formatv("func.func @forward(%tokens: tensor<?x?xi32>, %start: tensor<?xi32>, %count: tensor<?xi32>, "
+                       "%rows: tensor<?xi32>) -> tensor<?x{0}xf32> {{\n"
+                       "%w = skim.external \"weights.bin\" offset = 0 name = \"w\" : tensor<57x{0}xf32>\n"
+                       "%f = skim.external \"weights.bin\" offset = 65536 name = \"f\" : tensor<{0}xf32>\n"
+                       "%x = skim.embed %tokens, %w : tensor<?x?xi32>, tensor<57x{0}xf32> -> tensor<?x?x{0}xf32>\n"
+                       "%p = lm.positions %tokens, %start : tensor<?x?xi32>, tensor<?xi32>\n"
+                       "{1}\n"
+                       "%l = lm.gather_rows %y, %rows : tensor<?x?x{0}xf32>, tensor<?xi32> -> tensor<?x{0}xf32>\n"
+                       "return %l : tensor<?x{0}xf32>\n}\n",
+                       channels, body);
+}
+
+TEST(Functions, ElementwiseAccuracy) {
+  constexpr int channels = 37;
+  struct Case {
+    const char *operation;
+    double (*expected)(double);
+    double low, high, relative, absolute;
+  };
+  for (const char *target : {"cpu", "cpu:portable"})
+    for (Case c : {Case{"math.exp", [](double x) { return std::exp(x); }, -90, 88.2, 2.4e-7, 1.2e-38},
+                   Case{"math.tanh", [](double x) { return std::tanh(x); }, -12, 12, 0, 2e-7},
+                   Case{"math.sqrt", [](double x) { return std::sqrt(x); }, 0, 100, 1.2e-7, 0},
+                   Case{"lm.silu", [](double x) { return x / (1 + std::exp(-x)); }, -80, 80, 6e-7, 0}}) {
+      SCOPED_TRACE(std::string(target) + " " + c.operation);
+      Model model;
+      std::string type = "tensor<?x?x" + std::to_string(channels) + "xf32>";
+      ASSERT_EQ(model.load(functionModel(channels, std::string("%y = ") + c.operation + " %x : " + type), target), "");
+      float *table = reinterpret_cast<float *>(model.storage[0].data.get());
+      for (int i = 0; i < 57 * channels; ++i)
+        table[i] = static_cast<float>(c.low + (c.high - c.low) * i / (57 * channels - 1));
+      std::vector<int32_t> tokens(57);
+      std::iota(tokens.rbegin(), tokens.rend(), 0); // rows are asked for backwards
+      std::vector<float> got = Sequences(model, {0}).step({tokens}, 2);
+      for (int i = 0; i < 57 * channels; ++i) {
+        double expected = c.expected(table[i]);
+        ASSERT_NEAR(got[i], expected, std::abs(expected) * c.relative + c.absolute) << table[i];
+      }
+    }
+}
+
+TEST(Functions, RotaryTables) {
+  constexpr int columns = 23;
+  for (const char *target : {"cpu", "cpu:portable"})
+    for (bool sine : {false, true}) {
+      SCOPED_TRACE(std::string(target) + (sine ? " sine" : " cosine"));
+      Model model;
+      std::string type = "tensor<?x?x" + std::to_string(columns) + "xf32>";
+      std::string table = std::string(sine ? "%c, %y" : "%y, %s") +
+                          " = lm.rotary_table %p, %f : tensor<?x?xi32>, tensor<" + std::to_string(columns) +
+                          "xf32> -> " + type;
+      ASSERT_EQ(model.load(functionModel(columns, table), target), "");
+      auto index = llvm::find_if(model.info.weights, [](const ProgramWeight &w) { return w.name == "f"; }) -
+                   model.info.weights.begin();
+      float *frequencies = reinterpret_cast<float *>(model.storage[index].data.get());
+      for (int i = 0; i < columns; ++i)
+        frequencies[i] = std::pow(10000.0f, -float(i) / columns);
+      for (int32_t start : {0, 4000, 131072 - 57}) {
+        Sequences sequences(model, {0});
+        sequences.start[0] = start;
+        std::vector<float> got = sequences.step({std::vector<int32_t>(57)}, 2);
+        for (int s = 0; s < 57; ++s)
+          for (int i = 0; i < columns; ++i) {
+            float angle = float(start + 56 - s) * frequencies[i]; // rows run backwards
+            double expected = sine ? std::sin(double(angle)) : std::cos(double(angle));
+            ASSERT_NEAR(got[s * columns + i], expected, 2e-7) << start + 56 - s << " " << i;
+          }
+      }
+    }
+}
+
 TEST(Sample, CutsAndInverts) {
   Model model;
-  ASSERT_EQ(model.load("cpu", true), "");
+  ASSERT_EQ(model.load(Model::input("llama.mlir"), "cpu"), "");
   std::vector<float> logits(57);
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
