@@ -11,7 +11,10 @@ def AssignModes : Pass<"skim-assign-modes"> {
     for.
 
     ```mlir
-    %y = skim.linear %x, %w {mode = "bf16"} : tensor<?x64xf32>, tensor<48x64xf32, #skim.codebook<bits = 3>> -> tensor<?x48xf32>
+    func.func @mode(%x: tensor<?x64xf32>, %w: tensor<48x64xf32, #skim.codebook<bits = 3>>) -> tensor<?x48xf32> {
+      %y = skim.linear %x, %w {mode = "bf16"} : tensor<?x64xf32>, tensor<48x64xf32, #skim.codebook<bits = 3>> -> tensor<?x48xf32>
+      return %y : tensor<?x48xf32>
+    }
     ```
   }];
   let options = [Option<"mode", "mode", "std::string", /*default=*/"\"f32\"", "f32 or bf16, for quantized weights">];
