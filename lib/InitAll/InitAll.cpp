@@ -11,6 +11,7 @@
 #include "skim/Target/CPU/GenerateCPU.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
+#include "skim/Transforms/CheckFusion.h"
 #include "skim/Transforms/FuseLinears.h"
 #include "skim/Transforms/LowerLane.h"
 #include "skim/Transforms/QuantizeWeights.h"
@@ -25,6 +26,7 @@ void skim::registerAllPasses() {
   registerAssignEncodings();
   registerAssignModes();
   registerONNXToLM();
+  registerCheckFusion();
   registerFuseLinears();
   registerGenerateCPU();
   registerLinalgToSkim();

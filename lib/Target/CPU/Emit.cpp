@@ -16,6 +16,7 @@
 #include "mlir/Target/LLVMIR/Export.h"
 #include "skim/Lane/LaneOps.h"
 #include "skim/Skim/SkimDialect.h"
+#include "skim/Transforms/CheckFusion.h"
 #include "skim/Transforms/LowerLane.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
@@ -46,6 +47,7 @@ void skim::prepareEmission(MLIRContext &context) {
     llvm::InitializeAllAsmPrinters();
     registerConversionPasses();
     registerLowerLane();
+    registerCheckFusion();
   });
 }
 
@@ -55,9 +57,9 @@ std::string skim::loweringPipeline(const TargetInfo &target) {
                             std::pair(target.hasBF16, "bf16"), std::pair(target.hasVNNI, "vnni")})
     if (have)
       features += (features.empty() ? " features=" : ",") + std::string(name);
-  // Lane operations first: they become vector and arith. Loops before vector
+  // The fusion guarantee is checked on what was generated. Lane operations become vector and arith. Loops before vector
   // and arith, which lower to LLVM on their own.
-  return "builtin.module(lower-lane{isa=" + std::string(spellLaneSet(target.lanes)) + features +
+  return "builtin.module(skim-check-fusion,lower-lane{isa=" + std::string(spellLaneSet(target.lanes)) + features +
          "},convert-scf-to-cf,convert-vector-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
          "convert-index-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,convert-ub-to-llvm,"
          "reconcile-unrealized-casts)";

@@ -173,12 +173,17 @@ static KernelArguments argumentsOf(KernelBuilder &b, const Piece &piece, const K
 
 using EmitKernel = void (*)(KernelBuilder &, const TargetInfo &, const KernelSignature &, const KernelArguments &);
 
+/// `rows`: of the weight, for kernels that decode to a buffer.
 static void callKernel(KernelBuilder &b, ModuleOp module, const TargetInfo &target, const KernelSignature &signature,
-                       StringRef schedule, EmitKernel emit, const KernelArguments &arguments) {
+                       StringRef schedule, EmitKernel emit, const KernelArguments &arguments, int64_t rows = -1) {
   std::string name =
       getOrCreateKernel(b.builder, b.loc, module, signature, schedule, arguments.components.size(),
                         [&](KernelBuilder &inner, const KernelArguments &own) { emit(inner, target, signature, own); });
-  func::CallOp::create(b.builder, b.loc, name, TypeRange(), arguments.flatten());
+  auto op = func::CallOp::create(b.builder, b.loc, name, TypeRange(), arguments.flatten());
+  if (rows < 0)
+    return;
+  noteDecodeBuffer(module.lookupSymbol<func::FuncOp>(name), target, signature);
+  op->setAttr(kRowsAttr, b.builder.getI64IntegerAttr(rows));
 }
 
 /// Packs x, for the pieces that share the packing.
@@ -227,7 +232,7 @@ static void callPieces(KernelBuilder &b, ModuleOp module, const TargetInfo &targ
           arguments.x = values.shared;
           arguments.alpha = {};
           signature.scaled = false;
-          callKernel(b, module, target, signature, "batch", emitBatchKernel, arguments);
+          callKernel(b, module, target, signature, "batch", emitBatchKernel, arguments, piece.n);
         }
       });
 }

@@ -8,6 +8,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "skim-rt/abi.h"
 #include "skim/Lane/LaneOps.h"
+#include "skim/Transforms/CheckFusion.h"
 
 #include <cstddef>
 
@@ -405,7 +406,8 @@ void KernelBuilder::barrier(Value args, Value thread) {
   Value function = argument(args, offsetof(skim_step_args, barrier), ptr());
   Value context = argument(args, offsetof(skim_step_args, barrier_context), ptr());
   auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(builder.getContext()), {ptr(), i32()});
-  LLVM::CallOp::create(builder, loc, type, ValueRange{function, context, thread});
+  auto call = LLVM::CallOp::create(builder, loc, type, ValueRange{function, context, thread});
+  call->setAttr(kBarrierAttr, builder.getUnitAttr());
 }
 
 func::FuncOp KernelBuilder::beginFunction(OpBuilder &builder, ModuleOp module, Location loc, StringRef name,

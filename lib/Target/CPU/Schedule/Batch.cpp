@@ -191,6 +191,16 @@ void skim::emitBatchKernel(KernelBuilder &b, const TargetInfo &target, const Ker
   BatchKernel(target, signature).emit(b, arguments);
 }
 
+void skim::noteDecodeBuffer(func::FuncOp function, const TargetInfo &target, const KernelSignature &signature) {
+  Tile tile(target, signature);
+  OpBuilder builder(function);
+  function->setAttr(kDecodeBufferAttr,
+                    builder.getDictionaryAttr(
+                        {builder.getNamedAttr("bytes", builder.getI64IntegerAttr(tile.bufferBytes())),
+                         builder.getNamedAttr("elements", builder.getI64IntegerAttr(tile.weightRows * tile.blockK)),
+                         builder.getNamedAttr("columns", builder.getI64IntegerAttr(tile.k))}));
+}
+
 int64_t skim::batchScratch(const TargetInfo &target, const KernelSignature &signature) {
   return BatchKernel(target, signature).scratch();
 }

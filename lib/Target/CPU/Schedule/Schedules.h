@@ -8,6 +8,7 @@
 
 #include "skim/Target/CPU/Decoder.h"
 #include "skim/Target/CPU/Linear.h"
+#include "skim/Transforms/CheckFusion.h"
 
 namespace skim {
 
@@ -52,12 +53,11 @@ void emitSmallKernel(KernelBuilder &b, const TargetInfo &target, const KernelSig
                      const KernelArguments &arguments);
 int64_t smallScratch(const TargetInfo &target, const KernelSignature &signature);
 
-/// Decoded weights never fill more than this, nor more than an eighth of the weight's elements.
-constexpr int64_t kMaxDecodeBytes = 256 * 1024;
-
 /// Many rows of x (arguments.x: packed), register tiles; see Batch.cpp.
 void emitBatchKernel(KernelBuilder &b, const TargetInfo &target, const KernelSignature &signature,
                      const KernelArguments &arguments);
+/// Says on a batch kernel how large its buffer of decoded weights is (skim.decode_buffer).
+void noteDecodeBuffer(mlir::func::FuncOp function, const TargetInfo &target, const KernelSignature &signature);
 int64_t batchScratch(const TargetInfo &target, const KernelSignature &signature);
 /// False if the weight has too few rows for its decode buffer to be small beside it.
 bool canBatch(const TargetInfo &target, const KernelSignature &signature, int64_t n);
