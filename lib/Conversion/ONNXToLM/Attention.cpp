@@ -71,7 +71,7 @@ std::optional<Raiser::CacheMatch> Raiser::matchCache(const AttentionMatch &match
   return out;
 }
 
-void Raiser::buildAttention(const AttentionMatch &match, bool packedResult) {
+void Raiser::buildAttention(const AttentionMatch &match) {
   NodeOp op = match.op;
   Location loc = op.getLoc();
   std::optional<CacheMatch> key = matchCache(match, match.key, Role::PastKey);
@@ -87,11 +87,16 @@ void Raiser::buildAttention(const AttentionMatch &match, bool packedResult) {
   }
   ++attentions;
   auto type = activationType(match.heads * match.size);
+  // The graph's result is [batch, heads, length, size].
+  auto inHeads = [&](Value activation) {
+    Expr channel = x.add(x.mul(match.h, x.number(static_cast<double>(match.size))), match.d);
+    return Raised(activation, {match.b, match.h, match.i, match.d}, {match.b, match.i, channel});
+  };
   if (!q || !k || !v || v->cosine || v->coefficient != 1 || value->coefficient != 1) {
     if (q && k && v)
       report(op, "values as a linear layer computes them", "values rotated or scaled");
     Value standIn = UnrealizedConversionCastOp::create(builder, loc, Type(type), ValueRange()).getResult(0);
-    graph.setRaised(op.getResult(0), {standIn, packedResult ? 0 : match.size});
+    graph.setRaised(op.getResult(0), inHeads(standIn));
     return;
   }
   heads = match.heads;
@@ -116,7 +121,7 @@ void Raiser::buildAttention(const AttentionMatch &match, bool packedResult) {
       builder.getF32FloatAttr(static_cast<float>(scale)),
       match.mask.window ? builder.getI64IntegerAttr(*match.mask.window) : IntegerAttr(),
       match.mask.softcap ? builder.getF32FloatAttr(static_cast<float>(*match.mask.softcap)) : FloatAttr());
-  graph.setRaised(op.getResult(0), {attention, packedResult ? 0 : match.size});
+  graph.setRaised(op.getResult(0), inHeads(attention));
 }
 
 /// softmax(mask(scale · q·kᵀ)) · v: called for every product of two activations.
@@ -170,7 +175,7 @@ void Raiser::raiseSoftmaxAttention(NodeOp op) {
   match.query = graph.element(Graph::operand(scoresOp, 0), {match.b, match.h, match.i, match.d});
   match.key = graph.element(Graph::operand(scoresOp, 1), {match.b, match.h, match.d, match.j});
   match.value = graph.element(values, {match.b, match.h, match.j, match.d});
-  buildAttention(match, /*packedResult=*/false);
+  buildAttention(match);
 }
 
 /// ai.onnx Attention (opset 23) on [batch, heads, length, size].
@@ -227,7 +232,7 @@ void Raiser::raiseAttentionNode(NodeOp op) {
   std::optional<Mask> mask = proveMask(op, scores, product, match.i, match.j);
   if (mask)
     match.mask = *mask;
-  buildAttention(match, /*packedResult=*/false);
+  buildAttention(match);
 }
 
 /// com.microsoft GroupQueryAttention: attention with lengths, cache and rotary in one.

@@ -15,26 +15,68 @@ Value Raiser::buildAdd(Value a, Value b, Location loc) {
   return arith::AddFOp::create(builder, loc, a, b);
 }
 
-/// x · w · (mean(x²) + ε)^-½, w a constant vector or (1 + w).
-Value Raiser::matchNorm(Expr e, Expr b, Expr s, Expr c, int64_t channels, Location loc) {
-  std::vector<Term> terms = x.terms(e);
+bool Raiser::buildNorm(Value value, ArrayRef<Expr> variables, Expr load, Expr weight, double offset, double epsilon,
+                       Location loc) {
+  Expr d = variables.back();
+  std::optional<int64_t> size = d->kind == Kind::Index ? Graph::number(d->args[0]) : std::nullopt;
+  // Channels of a token in `value`, and the first of them in the activation.
+  Expr all = x.number(1);
+  for (Expr dim : *graph.shape(value))
+    all = x.mul(all, dim);
+  std::optional<Expr> perToken = x.divideExactly(all, x.mul(graph.batch, graph.length));
+  std::optional<int64_t> channels = perToken ? Graph::number(*perToken) : std::nullopt;
+  Substitution zero;
+  for (Expr variable : variables)
+    if (variable->kind == Kind::Index)
+      zero[variable] = x.number(0);
+  std::optional<int64_t> first = Graph::number(x.substitute(load->args[2], zero));
+  if (!size || !channels || !first || *channels % *size || weight->kind != Kind::Load)
+    return false;
+  // Each head lies on a multiple of its size: channel = first + size · head + d.
+  Expr head = x.add(x.sub(load->args[2], d), static_cast<double>(-*first));
+  bool dependsOnD = false;
+  x.walk(head, [&](Expr e) { dependsOnD |= e == d; });
+  if (dependsOnD || !x.mod(head, x.number(static_cast<double>(*size)))->isNumber(0))
+    return false;
+  Value input = load->tensor;
+  if (*first != 0 || cast<RankedTensorType>(input.getType()).getShape().back() != *channels)
+    input = sliceLinear(input, *first, *channels);
+  if (!input)
+    return false;
+  Type element = getElementTypeOrSelf(weight->tensor.getType());
+  Value vector = materialize(weight, {d}, RankedTensorType::get({*size}, element));
+  if (!vector)
+    return false;
+  Value norm = lm::RMSNormOp::create(
+      builder, loc, input.getType(), input, vector, builder.getF32FloatAttr(static_cast<float>(epsilon)),
+      builder.getF32FloatAttr(static_cast<float>(offset)), builder.getI64IntegerAttr(*channels / *size));
+  Expr channel = x.add(load->args[2], static_cast<double>(-*first));
+  graph.setRaised(value, Raised(norm, variables, {load->args[0], load->args[1], channel}));
+  return true;
+}
+
+/// x · w · (mean(x²) + ε)^-½ over the last dimension, w a constant vector or (1 + w).
+bool Raiser::matchNorm(Value value, Location loc) {
+  Dims variables = graph.variables(*graph.shape(value));
+  if (variables.empty())
+    return false;
+  std::vector<Term> terms = x.terms(graph.element(value, variables));
   if (terms.size() != 1 || terms[0].coefficient != 1 || terms[0].factors.size() != 3)
-    return {};
-  Value input;
-  Expr weight = nullptr, variance = nullptr;
+    return false;
+  Expr load = nullptr, weight = nullptr, variance = nullptr;
   double offset = 0;
   for (const Factor &factor : terms[0].factors) {
     if (factor.exponent == -0.5)
       variance = factor.base;
     else if (factor.exponent != 1)
-      return {};
-    else if (Value activation = activationAt(factor.base, b, s, c))
-      input = activation;
+      return false;
+    else if (factor.base->kind == Kind::Load && isActivation(factor.base))
+      load = factor.base;
     else
       weight = factor.base;
   }
-  if (!input || !weight || !variance)
-    return {};
+  if (!load || !weight || !variance)
+    return false;
   if (std::vector<Term> parts = x.terms(weight); parts.size() == 2 && parts[1].factors.empty()) {
     offset = parts[1].coefficient;
     weight = x.add(weight, -offset);
@@ -43,37 +85,34 @@ Value Raiser::matchNorm(Expr e, Expr b, Expr s, Expr c, int64_t channels, Locati
   std::vector<Term> parts = x.terms(variance);
   if (parts.size() != 2 || !parts[1].factors.empty() || parts[0].coefficient != 1 || parts[0].factors.size() != 1 ||
       parts[0].factors[0].exponent != 1)
-    return {};
-  double epsilon = parts[1].coefficient;
+    return false;
   Expr mean = parts[0].factors[0].base;
   auto reduce = mean->kind == Kind::Load ? mean->tensor.getDefiningOp<NodeOp>() : NodeOp();
-  if (!reduce || !Graph::is(reduce, "", "ReduceMean") || mean->args.size() < 2 || mean->args[0] != b ||
-      mean->args[1] != s)
-    return {};
+  if (!reduce || !Graph::is(reduce, "", "ReduceMean"))
+    return false;
+  // Over the last dimension, of the squares of the same channels.
   Value squares = Graph::operand(reduce, 0);
-  const std::optional<Dims> &dims = graph.shape(squares);
-  const std::optional<Dims> &reduced = graph.shape(reduce.getResult(0));
-  if (!dims || dims->size() != 3 || !reduced || reduced->size() != 3 || !reduced->back()->isNumber(1) ||
-      (*reduced)[0] != graph.batch || (*reduced)[1] != graph.length)
-    return {};
-  Expr k = x.index(dims->back());
-  if (graph.element(squares, {b, s, k}) != x.pow(x.load(input, {b, s, k}), 2))
-    return {};
-  Type element = weight->kind == Kind::Load ? getElementTypeOrSelf(weight->tensor.getType()) : Type();
-  Value vector = element ? materialize(weight, {c}, RankedTensorType::get({channels}, element)) : Value();
-  if (!vector)
-    return {};
-  return lm::RMSNormOp::create(builder, loc, input.getType(), input, vector,
-                               builder.getF32FloatAttr(static_cast<float>(epsilon)),
-                               builder.getF32FloatAttr(static_cast<float>(offset)), builder.getI64IntegerAttr(1));
+  std::optional<Dims> from = graph.shape(squares), to = graph.shape(reduce.getResult(0));
+  Expr d = variables.back();
+  if (!from || !to || from->empty() || from->size() != to->size() || to->size() != mean->args.size() ||
+      !to->back()->isNumber(1) || d->kind != Kind::Index || from->back() != d->args[0] ||
+      !std::equal(from->begin(), from->end() - 1, to->begin()))
+    return false;
+  SmallVector<Expr> at(mean->args.begin(), mean->args.end());
+  at.back() = d;
+  return graph.element(squares, at) == x.pow(load, 2) &&
+         buildNorm(value, variables, load, weight, offset, parts[1].coefficient, loc);
 }
 
 void Raiser::raiseElementwise(NodeOp op) {
   Value result = op.getResult(0);
   Location loc = op.getLoc();
   const std::optional<Dims> &dims = graph.shape(result);
-  if (!dims || dims->size() != 3 || (*dims)[0] != graph.batch || (*dims)[1] != graph.length ||
-      !isa<FloatType>(getElementTypeOrSelf(result.getType())))
+  if (!dims || dims->size() < 3 || (*dims)[0] != graph.batch || !isa<FloatType>(getElementTypeOrSelf(result.getType())))
+    return;
+  if (op.getOpType() == "Mul" && matchNorm(result, loc))
+    return;
+  if (dims->size() != 3 || (*dims)[1] != graph.length)
     return;
   std::optional<int64_t> channels = Graph::number((*dims)[2]);
   if (!channels || *channels < 2)
@@ -124,8 +163,6 @@ void Raiser::raiseElementwise(NodeOp op) {
           activationAt(other->args[0], b, s, c) == value)
         return graph.setRaised(result, {lm::SiLUOp::create(builder, loc, value.getType(), value)});
   }
-  if (Value norm = matchNorm(e, b, s, c, *channels, loc))
-    graph.setRaised(result, {norm});
 }
 
 /// RMSNormalization, SimplifiedLayerNormalization, SkipSimplifiedLayerNormalization.
@@ -144,6 +181,15 @@ void Raiser::raiseNorm(NodeOp op) {
   if (!skip && axis != -1 && axis != rank - 1) {
     report(op, "the last axis", "axis " + std::to_string(axis));
     return;
+  }
+  // ONNX's default of the standard operator; onnxruntime's own have 1e-12.
+  double epsilon = Graph::getFloat(op, "epsilon", skip ? 1e-12 : 1e-5);
+  if (!skip && shape && !shape->empty() && (*shape)[0] == graph.batch && shape->back() == (**dims)[0]) {
+    Dims variables = graph.variables(*shape);
+    Expr load = graph.element(input, variables);
+    if (load->kind == Kind::Load && isActivation(load) &&
+        buildNorm(op.getResult(0), variables, load, graph.element(weight, {variables.back()}), 0, epsilon, op.getLoc()))
+      return;
   }
   Value residual = require(input, *channels);
   if (skip) {
@@ -165,8 +211,6 @@ void Raiser::raiseNorm(NodeOp op) {
                  builder, op.getLoc(), Type(RankedTensorType::get({*channels}, builder.getF32Type())), ValueRange())
                  .getResult(0);
   }
-  // ONNX's default of the standard operator; onnxruntime's own have 1e-12.
-  double epsilon = Graph::getFloat(op, "epsilon", skip ? 1e-12 : 1e-5);
   Value norm = lm::RMSNormOp::create(builder, op.getLoc(), residual.getType(), residual, vector,
                                      builder.getF32FloatAttr(static_cast<float>(epsilon)), builder.getF32FloatAttr(0),
                                      builder.getI64IntegerAttr(1));

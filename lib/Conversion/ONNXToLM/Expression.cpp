@@ -10,6 +10,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <cmath>
+#include <numeric>
 
 using namespace mlir;
 using namespace skim::raise;
@@ -18,6 +19,13 @@ using namespace skim::raise;
 static constexpr size_t kMaxTerms = 4096;
 
 static bool isInteger(double value) { return std::isfinite(value) && value == std::floor(value); }
+
+/// A positive number that is one.
+static std::optional<int64_t> wholeNumber(Expr e) {
+  if (!e->isNumber() || !e->integer || e->number < 1 || e->number >= 0x1p53)
+    return std::nullopt;
+  return static_cast<int64_t>(e->number);
+}
 
 Expressions::Expressions() {
   number(0);
@@ -310,6 +318,22 @@ Expr Expressions::floorDiv(Expr a, Expr b) {
     return quotient;
   if (rest->isNumber() && b->isNumber() && b->number != 0)
     return add(quotient, std::floor(rest->number / b->number));
+  // floor((g·a + r) / (g·m)) is floor(a / m) for 0 <= r < g.
+  if (std::optional<int64_t> divisor = wholeNumber(b); divisor && rest->integer) {
+    int64_t unit = *divisor;
+    for (const Term &term : terms(rest))
+      if (std::fabs(term.coefficient) > 1 && std::fabs(term.coefficient) < 0x1p53)
+        unit = std::gcd(unit, static_cast<int64_t>(term.coefficient));
+    std::vector<Term> whole, part;
+    for (Term term : terms(rest)) {
+      bool divides = std::fmod(term.coefficient, static_cast<double>(unit)) == 0;
+      term.coefficient /= divides ? static_cast<double>(unit) : 1;
+      (divides ? whole : part).push_back(std::move(term));
+    }
+    Expr r = sum(std::move(part));
+    if (unit > 1 && alwaysNonNegative(r) && alwaysNonNegative(sub(number(static_cast<double>(unit - 1)), r)))
+      return add(quotient, floorDiv(sum(std::move(whole)), number(static_cast<double>(*divisor / unit))));
+  }
   Node node(Kind::Div);
   node.args = {rest, b};
   node.integer = true;

@@ -209,12 +209,13 @@ void Graph::setRaised(Value value, Raised raised) {
   if (dims)
     return;
   // A stand-in for what is not known: the nodes behind it are looked at as if it were.
-  int64_t channels = cast<RankedTensorType>(raised.value.getType()).getShape().back();
-  auto size = [&](int64_t n) { return expressions.number(static_cast<double>(n)); };
-  if (raised.headSize)
-    dims = Dims{batch, size(channels / raised.headSize), length, size(raised.headSize)};
-  else
-    dims = Dims{batch, length, size(channels)};
+  dims = Dims();
+  for (Expr variable : raised.variables)
+    dims->push_back(variable->kind == Kind::Index ? variable->args[0] : expressions.number(1));
+  if (raised.variables.empty()) {
+    int64_t channels = cast<RankedTensorType>(raised.value.getType()).getShape().back();
+    *dims = {batch, length, expressions.number(static_cast<double>(channels))};
+  }
 }
 
 const std::optional<Dims> &Graph::shape(Value value) {

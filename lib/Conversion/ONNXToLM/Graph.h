@@ -38,9 +38,13 @@ Input classify(llvm::StringRef name);
 
 /// A value that is raised: an activation [batch, length, channels] of the new function.
 struct Raised {
+  Raised() = default;
+  Raised(mlir::Value value, llvm::ArrayRef<Expr> variables = {}, llvm::ArrayRef<Expr> position = {})
+      : value(value), variables(variables), position(position) {}
   mlir::Value value;
-  /// The graph's tensor is [batch, heads, length, headSize] where this is not 0.
-  int64_t headSize = 0;
+  /// The graph's tensor has another shape (heads, say): its element at `variables`
+  /// is the activation's at `position`. Empty: the same shape.
+  llvm::SmallVector<Expr, 4> variables, position;
 };
 
 class Graph {

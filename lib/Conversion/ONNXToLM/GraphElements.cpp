@@ -11,12 +11,16 @@ using skim::onnx::NodeOp;
 
 Expr Graph::element(Value value, ArrayRef<Expr> position) {
   if (const Raised *raised = getRaised(value)) {
-    if (!raised->headSize || position.size() != 4)
+    if (raised->variables.size() != position.size())
       return expressions.load(raised->value, position);
-    // [batch, heads, length, headSize] of [batch, length, heads · headSize].
-    Expr channel = expressions.add(
-        expressions.mul(position[1], expressions.number(static_cast<double>(raised->headSize))), position[3]);
-    return expressions.load(raised->value, {position[0], position[2], channel});
+    Substitution map;
+    for (auto [variable, at] : llvm::zip_equal(raised->variables, position))
+      if (variable->kind == Kind::Index)
+        map[variable] = at;
+    SmallVector<Expr> inner;
+    for (Expr e : raised->position)
+      inner.push_back(expressions.substitute(e, map));
+    return expressions.load(raised->value, inner);
   }
   auto key = std::make_pair(value.getAsOpaquePointer(), SmallVector<Expr, 5>(position));
   if (auto it = elements.find(key); it != elements.end())

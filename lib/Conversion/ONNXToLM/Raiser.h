@@ -63,7 +63,12 @@ private:
   // Elementwise.cpp: norms, activations, residuals.
   void raiseElementwise(onnx::NodeOp op);
   void raiseNorm(onnx::NodeOp op);
-  mlir::Value matchNorm(Expr e, Expr b, Expr s, Expr c, int64_t channels, mlir::Location loc);
+  /// Whether `value` is a norm in small operators; if so it is raised.
+  bool matchNorm(mlir::Value value, mlir::Location loc);
+  /// Raises `value`, whose element at `variables` is the normalized `load` (an element of an
+  /// activation) times weight + offset: over all channels, or over those of a head.
+  bool buildNorm(mlir::Value value, llvm::ArrayRef<Expr> variables, Expr load, Expr weight, double offset,
+                 double epsilon, mlir::Location loc);
   mlir::Value buildAdd(mlir::Value a, mlir::Value b, mlir::Location loc);
 
   // Weights.cpp: linears, embeddings, their weights and names.
@@ -98,7 +103,7 @@ private:
     Expr query, key, value;
     Mask mask;
   };
-  void buildAttention(const AttentionMatch &match, bool packedResult);
+  void buildAttention(const AttentionMatch &match);
   struct CacheMatch {
     int64_t layer = -1, heads = 0;
     double coefficient = 1;

@@ -397,8 +397,10 @@ void Raiser::nameLayers() {
     if (auto attention = dyn_cast<lm::AttentionOp>(op)) {
       std::string prefix = "model.layers." + std::to_string(++layer) + ".self_attn.";
       auto throughRotary = [](Value value) {
-        auto rotary = value.getDefiningOp<lm::RotaryOp>();
-        return rotary ? rotary.getInput() : value;
+        if (auto rotary = value.getDefiningOp<lm::RotaryOp>())
+          value = rotary.getInput();
+        auto norm = value.getDefiningOp<lm::RMSNormOp>(); // of queries or keys
+        return norm ? norm.getInput() : value;
       };
       give(throughRotary(attention.getQuery()), prefix + "q_proj");
       if (auto append = attention.getKeys().getDefiningOp<lm::CacheAppendOp>())

@@ -36,7 +36,8 @@ MODELS = [
     "stories260K-dynamo18-past", "stories260K-dynamo23-past", "stories260K-genai-fp32", "stories260K-genai-int4",
     "tok105-ts17-past", "tok105-genai-fp32", "tok105-genai-int4", "tiny-llama-ts17-past", "tiny-llama-genai-fp32",
     "tiny-llama-ts17-past-fp16", "tiny-mistral-ts17-past", "tiny-mistral-genai092-fp32", "tiny-qwen2-ts17-past",
-    "tiny-qwen2-genai-fp32", "tiny-phi3-ts17-past", "tiny-phi3-genai-fp32",
+    "tiny-qwen2-genai-fp32", "tiny-phi3-ts17-past", "tiny-phi3-genai-fp32", "tiny-qwen3-ts17-past",
+    "tiny-qwen3-genai-fp32",
 ]
 TYPES = {"float32": "F32", "int32": "I32"}
 

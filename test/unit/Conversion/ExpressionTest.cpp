@@ -40,6 +40,9 @@ TEST_F(ExpressionTest, SplitAndJoinedIndices) {
   EXPECT_EQ(x.mod(joined, number(64)), d);
   // Apart and together again.
   EXPECT_EQ(x.add(x.mul(x.floorDiv(channel, number(64)), number(64)), x.mod(channel, number(64))), channel);
+  // What is less than the unit of the rest falls away.
+  Expr row = x.index(x.mul(length, number(4)));
+  EXPECT_EQ(x.floorDiv(x.add(x.mul(row, number(64)), d), number(256)), x.floorDiv(row, number(4)));
   // By a size: [batch, total] flattened.
   Expr b = x.index(batch), j = x.index(total);
   Expr flat = x.add(x.mul(b, total), j);
