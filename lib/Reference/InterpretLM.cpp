@@ -2,6 +2,7 @@
 
 #include "Frame.h"
 #include "skim/LM/LMOps.h"
+#include "skim/Reference/Activation.h"
 
 #include <cmath>
 
@@ -100,6 +101,14 @@ static Handled runCacheAppend(lm::CacheAppendOp op, Frame &frame) {
   Tensor result = makeResult(op.getResult(), cache.getShape());
   for (int64_t i = 0, e = cache.getNumElements(); i < e; ++i)
     result.set(i, cache.at(i));
+  // An encoded cache quantizes each token of each head as it comes.
+  Tensor fresh = x;
+  if (Attribute encoding = cast<RankedTensorType>(op.getType()).getEncoding()) {
+    std::optional<Tensor> quantized = quantizeActivation(x.reshaped({batch, x.getDim(1), heads, size}), encoding);
+    if (!quantized)
+      return frame.fail(*op, "a cache in an encoding of activations");
+    fresh = *quantized;
+  }
   for (int64_t b = 0; b < batch; ++b) {
     if (start.intAt(b) < 0 || count.intAt(b) > x.getDim(1) || start.intAt(b) + count.intAt(b) > capacity)
       return frame.fail(*op, "new tokens that fit a cache of capacity " + std::to_string(capacity),
@@ -108,7 +117,7 @@ static Handled runCacheAppend(lm::CacheAppendOp op, Frame &frame) {
       for (int64_t h = 0; h < heads; ++h)
         for (int64_t d = 0; d < size; ++d)
           result.set(((b * heads + h) * capacity + start.intAt(b) + s) * size + d,
-                     x.at(((b * x.getDim(1) + s) * heads + h) * size + d));
+                     fresh.at(((b * x.getDim(1) + s) * heads + h) * size + d));
   }
   frame.set(op.getResult(), result);
   return true;

@@ -1,6 +1,7 @@
 //===- InterpretSkim.cpp - the reference of the skim operations -------------===//
 
 #include "Frame.h"
+#include "skim/Reference/Activation.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/MappedFile.h"
 #include "llvm/Support/MathExtras.h"
@@ -99,7 +100,17 @@ static Handled runConvert(ConvertOp op, Frame &frame) {
   const Tensor &input = frame.get(op.getInput());
   auto type = cast<RankedTensorType>(op.getType());
   WeightEncoding target = skim::getEncoding(type);
-  if (isEncoded(type) && !isa_and_nonnull<DenseAttr>(target))
+  if (isEncoded(type) && !target) {
+    Tensor cast(type.getElementType(), input.getShape());
+    for (int64_t i = 0, e = input.getNumElements(); i < e; ++i)
+      cast.set(i, input.at(i));
+    std::optional<Tensor> quantized = quantizeActivation(cast, type.getEncoding());
+    if (!quantized)
+      return frame.fail(*op, "an encoding of activations");
+    frame.set(op.getResult(), *quantized);
+    return true;
+  }
+  if (target && !isa<DenseAttr>(target))
     return frame.fail(*op, "a conversion that decodes (only these have a reference)");
   std::vector<float> values = input.toFloats();
   if (static_cast<int64_t>(values.size()) != input.getNumElements())

@@ -126,7 +126,9 @@ def Skim_BlockFloatAttr : Skim_Encoding<"BlockFloat", "block_float"> {
 
     Components: `codes` : tensor<Nx⌈K·bits/8⌉xi8>, LSB first, a row padded to
     whole bytes; `exponents` : tensor<Nx⌈K/block⌉xi8>.
-    Bits: 8N(⌈K·bits/8⌉ + ⌈K/block⌉). Serves as an encoding of activations too.
+    Bits: 8N(⌈K·bits/8⌉ + ⌈K/block⌉). Serves as an encoding of activations too: E is found for each block at run time
+    (⌈log2 max⌉ for `int`, ⌊log2 max⌋ minus the largest element's exponent for the
+    others), codes round to nearest, ties to even, and saturate.
 
     Constraints:
     * (block_float_c1) bits from 2 to 8.
@@ -249,8 +251,9 @@ def Skim_PerTokenAttr : AttrDef<Skim_Dialect, "PerToken", [VerifiableTensorEncod
     time for each token; for a cache for each token and head, that is for each
     index of all dimensions but the last.
     * symmetric: s = max|x| / (2^(bits−1) − 1), q = round(x/s), no z;
-    * `asymmetric`: s = (max − min) / (2^bits − 1), z = round(−min/s), q = round(x/s) + z
-      clamped to [0, 2^bits − 1].
+    * `asymmetric`: s = (max − min) / (2^bits − 1), at least 10⁻⁵, z = round(−min/s),
+      q = round(x/s) + z clamped to [0, 2^bits − 1].
+    s is rounded to f32; rounding is to nearest, ties to even.
 
     Constraints:
     * (per_token_c1) bits from 2 to 8.

@@ -131,7 +131,8 @@ def Skim_LinearOp : Skim_Op<"linear", [Pure]> {
     `y[…,n] = Σ_k x[…,k]·W[n,k] + bias[n]`, any leading dimensions, W in any
     encoding or plain; sums in f32 at least. `layer` is the Hugging Face path of
     the layer, `onnx_name` the node that it came from, `mode` the activation mode
-    (`f32`, `bf16`, `a8`; unset before code generation chooses).
+    (`f32`, `bf16`, `a8`; unset before code generation chooses): how a kernel may
+    round on the way, which the reference does not follow.
 
     Constraints:
     * (linear_c1) the weight has rank 2.
