@@ -239,6 +239,8 @@ static void callPieces(KernelBuilder &b, ModuleOp module, const TargetInfo &targ
 
 Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const TargetInfo &target,
                        const LinearCall &call, const KernelValues &values) {
+  if (call.mode != "f32" && call.mode != "bf16")
+    return fail("no kernel", "activation mode " + call.mode, "f32 or bf16", call.mode, "a8 comes later");
   KernelBuilder b(builder, loc);
   Panels panels = takeApart(call);
   DecodeContext context{target, call.k, decodeLanes(target)};
@@ -283,12 +285,10 @@ Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const 
 Error skim::emitEmbed(OpBuilder &builder, Location loc, ModuleOp module, const TargetInfo &target, WeightEncoding term,
                       int64_t vocabulary, int64_t channels, ArrayRef<int64_t> weights, Value tokens, Value y,
                       Value rows, Value args, Value thread, Value threads) {
-  DecodeContext context{target, channels, decodeLanes(target)};
+  DecodeContext context{target, channels, decodeLanes(target), /*scratch=*/false};
   std::unique_ptr<Decoder> decoder = makeDecoder(term, context);
   if (!decoder)
     return fail("no kernel", term.getShortName(), "a leaf encoding for embeddings", "");
-  if (decoder->scratchPerRow())
-    return fail("no kernel", term.getShortName(), "a table that fits into registers for embeddings", "");
   KernelBuilder b(builder, loc);
   SmallVector<Value> components;
   for (int64_t index : weights)

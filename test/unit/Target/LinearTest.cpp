@@ -7,11 +7,14 @@
 
 #include "skim/Target/CPU/LinearLibrary.h"
 
+#include "skim-rt/abi.h"
 #include "skim/Reference/Decode.h"
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Support/Float16.h"
 #include "skim/Target/CPU/Emit.h"
+#include "skim/Target/Common/KernelBuilder.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <random>
 
@@ -176,6 +179,99 @@ void compare(LinearLibrary &library, std::vector<Weight> &weights, int64_t rows,
 }
 } // namespace
 
+/// A module with `linear` of a term, or its embedding.
+static Error emitOne(ModuleOp module, const TargetInfo &target, const Weight &weight, bool embed) {
+  OpBuilder builder(module.getContext());
+  Location loc = builder.getUnknownLoc();
+  KernelBuilder b(builder, loc);
+  func::FuncOp function = KernelBuilder::beginFunction(builder, module, loc, "test",
+                                                       {b.ptr(), b.ptr(), b.ptr(), b.i64(), b.ptr(), b.i32(), b.i32()});
+  function.setPublic();
+  auto arguments = function.getArguments();
+  LinearCall call;
+  call.k = weight.info.k;
+  call.mode = weight.info.mode;
+  LinearPanel panel;
+  panel.term = weight.info.term;
+  panel.n = weight.info.n;
+  for (size_t i = 0; i < weight.bytes.size(); ++i)
+    panel.weights.push_back(static_cast<int64_t>(i));
+  call.panels.push_back(panel);
+  if (embed)
+    return emitEmbed(builder, loc, module, target, panel.term, panel.n, call.k, panel.weights, arguments[1],
+                     arguments[2], arguments[3], arguments[0], arguments[5], arguments[6]);
+  KernelValues values{arguments[1], arguments[2], b.i64(panel.n), arguments[3], arguments[4],
+                      arguments[4], arguments[0], arguments[5],   arguments[6]};
+  return emitLinear(builder, loc, module, target, call, values);
+}
+
+TEST(Linear, ModesWithoutKernelFail) {
+  MLIRContext context;
+  prepareEmission(context);
+  std::mt19937 random(1);
+  Weight weight = makeWeight(context, "k3", 3, 5, random);
+  weight.info.mode = "a8";
+  OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+  Error error = emitOne(*module, *parseCPUTarget("cpu"), weight, false);
+  ASSERT_TRUE(bool(error));
+  EXPECT_EQ(error.message(), "no kernel at activation mode a8: expected f32 or bf16, got a8 (a8 comes later)");
+}
+
+TEST(Linear, CompilesForARM) {
+  auto target = parseCPUTarget("cpu:aarch64");
+  ASSERT_TRUE(bool(target)) << target.message();
+  for (const char *text : {"f16", "w4g128a", "k3", "k8", "mx4", "p2b", "#skim.scaled<#skim.codebook<bits = 4>>"}) {
+    MLIRContext context;
+    prepareEmission(context);
+    std::mt19937 random(1);
+    Weight weight = makeWeight(context, text, 40, 300, random);
+    OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+    Error error = emitOne(*module, *target, weight, false);
+    ASSERT_FALSE(bool(error)) << error.message();
+    auto assembly = emitAssembly(*module, *target);
+    ASSERT_TRUE(bool(assembly)) << assembly.message();
+    EXPECT_NE(assembly->find("fmla"), std::string::npos) << text;
+  }
+}
+
+TEST(Linear, EmbeddingMatchesReference) {
+  for (const char *targetName : {"cpu", "cpu:portable"})
+    for (const char *text : {"f32", "bf16", "w8", "w4g32a", "k4", "k8", "mx6", "p2"}) {
+      SCOPED_TRACE(std::string(text) + " on " + targetName);
+      MLIRContext context;
+      prepareEmission(context);
+      std::mt19937 random(3);
+      Weight weight = makeWeight(context, text, 19, 77, random);
+      auto target = parseCPUTarget(targetName);
+      ASSERT_TRUE(bool(target)) << target.message();
+      OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+      Error error = emitOne(*module, *target, weight, true);
+      ASSERT_FALSE(bool(error)) << error.message();
+      std::string path = testing::TempDir() + "skim_embed_" + std::to_string(getpid()) + ".so";
+      error = emitSharedObject(*module, *target, path);
+      ASSERT_FALSE(bool(error)) << error.message();
+      void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+      unlink(path.c_str());
+      ASSERT_NE(library, nullptr) << dlerror();
+      auto run = reinterpret_cast<void (*)(const skim_step_args *, const int32_t *, float *, int64_t, void *, int32_t,
+                                           int32_t)>(dlsym(library, "test"));
+      std::vector<const void *> components;
+      for (const std::vector<uint8_t> &bytes : weight.bytes)
+        components.push_back(bytes.data());
+      skim_step_args args = {};
+      args.weights = components.data();
+      std::vector<int32_t> tokens = {18, 0, 7, 7, 3};
+      std::vector<float> y(tokens.size() * 77);
+      for (int32_t thread = 0; thread < 2; ++thread)
+        run(&args, tokens.data(), y.data(), static_cast<int64_t>(tokens.size()), nullptr, thread, 2);
+      for (size_t i = 0; i < y.size(); ++i) {
+        float expected = weight.values[tokens[i / 77] * 77 + i % 77];
+        EXPECT_NEAR(y[i], expected, 1e-6f * std::abs(expected) + 1e-12f) << i;
+      }
+      dlclose(library);
+    }
+}
+
 TEST_P(LinearSweep, MatchesReference) {
   auto [targetName, mode] = GetParam();
   auto target = parseCPUTarget(targetName);
@@ -185,11 +281,15 @@ TEST_P(LinearSweep, MatchesReference) {
   bool bf16 = StringRef(mode) == "bf16";
   std::mt19937 random(7);
   ThreadTeam team(2);
-  const std::pair<int64_t, int64_t> shapes[] = {{1, 1}, {3, 5}, {15, 37}, {33, 130}, {257, 1024}};
+  const std::pair<int64_t, int64_t> shapes[] = {{1, 1}, {3, 5}, {15, 37}, {33, 130}, {257, 1024}, {72, 2500}};
   for (auto [n, k] : shapes) {
     MLIRContext context;
     prepareEmission(context);
-    std::vector<std::string> terms(std::begin(kTerms), std::end(kTerms));
+    std::vector<std::string> terms;
+    if (k > 2048) // sums over blocks of columns: what matters is where blocks end
+      terms = {"f16", "w4g32a", "k3", "mx4", "#skim.scaled<#skim.codebook<bits = 4, table = i8>>"};
+    else
+      terms.assign(std::begin(kTerms), std::end(kTerms));
     llvm::append_range(terms, nestedTerms(n, k));
     std::vector<Weight> weights;
     std::vector<LinearCase> cases;

@@ -21,8 +21,9 @@ namespace skim {
 /// What a decoder knows when kernels are generated.
 struct DecodeContext {
   const TargetInfo &target;
-  int64_t k;     // columns of the weight
-  int64_t lanes; // f32 in a decoded run: a multiple of eight
+  int64_t k;           // columns of the weight
+  int64_t lanes;       // f32 in a decoded run: a multiple of eight
+  bool scratch = true; // false: beginRow gets none, and every table is in registers
 };
 
 /// The width of runs: a vector, but at least eight, so that runs of codes begin at whole bytes.

@@ -63,7 +63,7 @@ private:
   int64_t bits, entries;
   bool integers;
 
-  bool inMemory() const { return entries > tableEntries(32); }
+  bool inMemory() const { return context.scratch && entries > tableEntries(32); }
 
   /// `count` entries as f32.
   Value read(KernelBuilder &b, Value pointer, int64_t count) const {
