@@ -49,11 +49,10 @@ static bool isStoredFloat(Type type) { return type && (type.isF16() || type.isBF
 /// The rank of a term in the grammar low_rank? scaled? rows? leaf.
 static std::optional<int> grammarLevel(Attribute term) {
   return llvm::TypeSwitch<Attribute, std::optional<int>>(term)
-      .Case<DenseAttr, UniformAttr, CodebookAttr, BlockFloatAttr, PlanesAttr>([](auto) { return 0; })
       .Case<RowsAttr>([](auto) { return 1; })
       .Case<ScaledAttr>([](auto) { return 2; })
       .Case<LowRankAttr>([](auto) { return 3; })
-      .Default([](auto) { return std::nullopt; });
+      .Default([](Attribute other) { return isa_and_nonnull<WeightEncoding>(other) ? std::optional(0) : std::nullopt; });
 }
 
 static LogicalResult verifyNesting(EmitError emitError, StringRef outer, Attribute inner, int below) {
