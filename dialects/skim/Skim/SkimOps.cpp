@@ -8,6 +8,40 @@
 using namespace mlir;
 using namespace skim;
 
+/// The type that a bias has where none is written: [N] of the result's elements.
+static Type impliedBias(Type weight, Type result) {
+  auto matrix = dyn_cast_if_present<RankedTensorType>(weight);
+  auto output = dyn_cast_if_present<RankedTensorType>(result);
+  if (!matrix || !output || matrix.getRank() != 2)
+    return {};
+  return RankedTensorType::get(matrix.getDimSize(0), output.getElementType());
+}
+
+/// `input, weight -> result`, or `input, weight, bias -> result`.
+static ParseResult parseLinearTypes(OpAsmParser &parser, std::optional<OpAsmParser::UnresolvedOperand> biasOperand,
+                                    Type &input, Type &weight, Type &bias, Type &result) {
+  if (parser.parseType(input) || parser.parseComma() || parser.parseType(weight))
+    return failure();
+  SMLoc loc = parser.getCurrentLocation();
+  bool spelled = succeeded(parser.parseOptionalComma());
+  if (spelled && !biasOperand)
+    return parser.emitError(loc, "expected two operand types without a bias");
+  if ((spelled && parser.parseType(bias)) || parser.parseArrow() || parser.parseType(result))
+    return failure();
+  if (biasOperand && !spelled && !(bias = impliedBias(weight, result)))
+    return parser.emitError(loc, "expected a weight of rank 2 (rows, columns) for a bias without a type, got ")
+           << weight;
+  return success();
+}
+
+static void printLinearTypes(OpAsmPrinter &printer, Operation *, Value biasOperand, Type input, Type weight, Type bias,
+                             Type result) {
+  printer << input << ", " << weight;
+  if (biasOperand && bias != impliedBias(weight, result))
+    printer << ", " << bias;
+  printer << " -> " << result;
+}
+
 #define GET_OP_CLASSES
 #include "skim/Skim/SkimOps.cpp.inc"
 

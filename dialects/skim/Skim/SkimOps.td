@@ -132,7 +132,8 @@ def Skim_LinearOp : Skim_Op<"linear", [Pure]> {
     encoding or plain; sums in f32 at least. `layer` is the Hugging Face path of
     the layer, `onnx_name` the node that it came from, `mode` the activation mode
     (`f32`, `bf16`, `a8`; unset before code generation chooses): how a kernel may
-    round on the way, which the reference does not follow.
+    round on the way, which the reference does not follow. A bias is of the
+    result's elements, or its type stands third: `: x, w, bias -> y`.
 
     Constraints:
     * (linear_c1) the weight has rank 2.
@@ -145,7 +146,7 @@ def Skim_LinearOp : Skim_Op<"linear", [Pure]> {
     ```mlir
     func.func @example(%x: tensor<?x64xf16>, %w: tensor<48x64xf16, #skim.codebook<bits = 3>>, %b: tensor<48xf16>) {
       %y = skim.linear %x, %w : tensor<?x64xf16>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x48xf16>
-      %z = skim.linear %x, %w bias %b : tensor<48xf16> {layer = "model.layers.0.mlp.up_proj"}
+      %z = skim.linear %x, %w bias %b {layer = "model.layers.0.mlp.up_proj"}
          : tensor<?x64xf16>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x48xf16>
       return
     }
@@ -155,8 +156,8 @@ def Skim_LinearOp : Skim_Op<"linear", [Pure]> {
                        OptionalAttr<StrAttr>:$layer, OptionalAttr<StrAttr>:$onnx_name, OptionalAttr<StrAttr>:$mode);
   let results = (outs Skim_FloatTensor:$result);
   let assemblyFormat = [{
-    $input `,` $weight (`bias` $bias^ `:` type($bias))? attr-dict
-    `:` type($input) `,` type($weight) `->` type($result)
+    $input `,` $weight (`bias` $bias^)? attr-dict
+    `:` custom<LinearTypes>(ref($bias), type($input), type($weight), type($bias), type($result))
   }];
   let builders = [
     // The result's type from those of `input` and `weight`; its elements are the input's.

@@ -194,7 +194,7 @@ func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids"}, %am: tensor<?x?
 !b = tensor<*xi1>
 // CHECK-LABEL: func.func @forward
 // CHECK: %[[B:.*]] = arith.constant dense<[5.000000e-01, 1.500000e+00, 2.500000e+00, 3.500000e+00]> : tensor<4xf32>
-// CHECK: skim.linear %{{.*}}, %{{.*}} bias %[[B]] : tensor<4xf32> {layer = "model.layers.0.self_attn.q_proj"}
+// CHECK: skim.linear %{{.*}}, %{{.*}} bias %[[B]] {layer = "model.layers.0.self_attn.q_proj"}
 func.func @main(%ids: tensor<?x?xi64> {onnx.name = "input_ids"}, %am: tensor<?x?xi64> {onnx.name = "attention_mask"})
     -> (!f {onnx.name = "logits"}) {
   %table = skim.external "w" offset = 0 name = "embed" : tensor<8x4xf32>

@@ -363,7 +363,15 @@ func.func @linear_c4(%x: tensor<?x64xf32>, %w: tensor<48x64xf32>) {
 
 func.func @linear_c5(%x: tensor<?x64xf32>, %w: tensor<48x64xf32>, %b: tensor<64xf32>) {
   // expected-error @+1 {{expected a bias of 48 elements, got 'tensor<64xf32>'}}
-  %0 = skim.linear %x, %w bias %b : tensor<64xf32> : tensor<?x64xf32>, tensor<48x64xf32> -> tensor<?x48xf32>
+  %0 = skim.linear %x, %w bias %b : tensor<?x64xf32>, tensor<48x64xf32>, tensor<64xf32> -> tensor<?x48xf32>
+  return
+}
+
+// -----
+
+func.func @linear_types(%x: tensor<?x64xf32>, %w: tensor<48x64xf32>) {
+  // expected-error @+1 {{expected two operand types without a bias}}
+  %0 = skim.linear %x, %w : tensor<?x64xf32>, tensor<48x64xf32>, tensor<48xf32> -> tensor<?x48xf32>
   return
 }
 

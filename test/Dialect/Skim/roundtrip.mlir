@@ -92,8 +92,12 @@ func.func @operations(%x: tensor<?x?x64xf32>, %codes: tensor<48x24xi8>, %table: 
   skim.observe %x {layer = "model.layers.0.mlp.up_proj"} : tensor<?x?x64xf32>
   // CHECK: skim.embed %{{.*}}, %[[W]] {layer = "model.embed_tokens"} : tensor<?x?xi64>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x64xf32>
   %e = skim.embed %ids, %w {layer = "model.embed_tokens"} : tensor<?x?xi64>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x64xf32>
-  // CHECK: skim.linear %{{.*}}, %[[W]] bias %{{.*}} : tensor<48xf32> {layer = "a", mode = "f32", onnx_name = "b"} : tensor<?x?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x48xf32>
-  %y = skim.linear %e, %w bias %bias : tensor<48xf32> {layer = "a", onnx_name = "b", mode = "f32"} : tensor<?x?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x48xf32>
+  // CHECK: skim.linear %{{.*}}, %[[W]] bias %{{.*}} {layer = "a", mode = "f32", onnx_name = "b"} : tensor<?x?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x48xf32>
+  %y = skim.linear %e, %w bias %bias {layer = "a", onnx_name = "b", mode = "f32"} : tensor<?x?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x48xf32>
+  // A bias of other elements than the result's is spelled.
+  // CHECK: skim.linear %{{.*}}, %[[W]] bias %{{.*}} : tensor<?x?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>>, tensor<48xf16> -> tensor<?x?x48xf32>
+  %b16 = skim.external "m" offset = 0 : tensor<48xf16>
+  %y16 = skim.linear %e, %w bias %b16 : tensor<?x?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>>, tensor<48xf16> -> tensor<?x?x48xf32>
   // CHECK: skim.linear %{{.*}}, %{{.*}} : tensor<?x?x64xf32>, tensor<48x64xf32> -> tensor<?x?x48xf32>
   %z = skim.linear %x, %d : tensor<?x?x64xf32>, tensor<48x64xf32> -> tensor<?x?x48xf32>
   return %y : tensor<?x?x48xf32>

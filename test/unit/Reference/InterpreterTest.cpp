@@ -49,7 +49,7 @@ TEST_F(InterpreterTest, dynamic_sizes_come_from_arguments) {
     func.func @forward(%x: tensor<?x2xf32>) -> (tensor<?x3xf32>, index) {
       %w = arith.constant dense<[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]> : tensor<3x2xf16>
       %b = arith.constant dense<[0.0, 0.0, 0.5]> : tensor<3xf32>
-      %y = skim.linear %x, %w bias %b : tensor<3xf32> : tensor<?x2xf32>, tensor<3x2xf16> -> tensor<?x3xf32>
+      %y = skim.linear %x, %w bias %b : tensor<?x2xf32>, tensor<3x2xf16> -> tensor<?x3xf32>
       %zero = arith.constant 0 : index
       %rows = tensor.dim %y, %zero : tensor<?x3xf32>
       return %y, %rows : tensor<?x3xf32>, index

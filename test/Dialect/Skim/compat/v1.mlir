@@ -56,7 +56,7 @@ func.func @operations(%x: tensor<?x?x64xf32>, %codes: tensor<48x24xi8>, %table: 
   %d = skim.convert %w : tensor<48x64xf16, #skim.codebook<bits = 3>> to tensor<48x64xf32>
   skim.observe %x {layer = "model.layers.0.mlp.up_proj"} : tensor<?x?x64xf32>
   %e = skim.embed %ids, %w {layer = "model.embed_tokens"} : tensor<?x?xi64>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x64xf32>
-  %y = skim.linear %e, %w bias %bias : tensor<48xf32> {layer = "a", onnx_name = "b", mode = "f32"} : tensor<?x?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x48xf32>
+  %y = skim.linear %e, %w bias %bias {layer = "a", onnx_name = "b", mode = "f32"} : tensor<?x?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x?x48xf32>
   %z = skim.linear %x, %d : tensor<?x?x64xf32>, tensor<48x64xf32> -> tensor<?x?x48xf32>
   return %y : tensor<?x?x48xf32>
 }

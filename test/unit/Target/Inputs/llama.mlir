@@ -43,13 +43,13 @@ func.func @forward(%tokens: tensor<?x?xi32>, %start: tensor<?xi32>, %count: tens
   %x1 = lm.rms_norm %h1, %n1a {epsilon = 1.0e-5 : f32} : tensor<?x?x48xf32>, tensor<48xf32>
   %wq1 = skim.external "weights.bin" offset = 84480 name = "model.layers.1.self_attn.q_proj.weight" : tensor<48x48xf16>
   %bq1 = skim.external "weights.bin" offset = 89088 name = "model.layers.1.self_attn.q_proj.bias" : tensor<48xf32>
-  %q1 = skim.linear %x1, %wq1 bias %bq1 : tensor<48xf32> {layer = "model.layers.1.self_attn.q_proj"} : tensor<?x?x48xf32>, tensor<48x48xf16> -> tensor<?x?x48xf32>
+  %q1 = skim.linear %x1, %wq1 bias %bq1 {layer = "model.layers.1.self_attn.q_proj"} : tensor<?x?x48xf32>, tensor<48x48xf16> -> tensor<?x?x48xf32>
   %wkk1 = skim.external "weights.bin" offset = 89280 name = "model.layers.1.self_attn.k_proj.weight" : tensor<16x48xf16>
   %bkk1 = skim.external "weights.bin" offset = 90816 name = "model.layers.1.self_attn.k_proj.bias" : tensor<16xf32>
-  %kk1 = skim.linear %x1, %wkk1 bias %bkk1 : tensor<16xf32> {layer = "model.layers.1.self_attn.k_proj"} : tensor<?x?x48xf32>, tensor<16x48xf16> -> tensor<?x?x16xf32>
+  %kk1 = skim.linear %x1, %wkk1 bias %bkk1 {layer = "model.layers.1.self_attn.k_proj"} : tensor<?x?x48xf32>, tensor<16x48xf16> -> tensor<?x?x16xf32>
   %wvv1 = skim.external "weights.bin" offset = 90880 name = "model.layers.1.self_attn.v_proj.weight" : tensor<16x48xf16>
   %bvv1 = skim.external "weights.bin" offset = 92416 name = "model.layers.1.self_attn.v_proj.bias" : tensor<16xf32>
-  %vv1 = skim.linear %x1, %wvv1 bias %bvv1 : tensor<16xf32> {layer = "model.layers.1.self_attn.v_proj"} : tensor<?x?x48xf32>, tensor<16x48xf16> -> tensor<?x?x16xf32>
+  %vv1 = skim.linear %x1, %wvv1 bias %bvv1 {layer = "model.layers.1.self_attn.v_proj"} : tensor<?x?x48xf32>, tensor<16x48xf16> -> tensor<?x?x16xf32>
   %nq = skim.external "weights.bin" offset = 92480 name = "model.layers.1.self_attn.q_norm.weight" : tensor<8xf32>
   %qn = lm.rms_norm %q1, %nq {epsilon = 1.0e-6 : f32, offset = 1.0 : f32, heads = 6 : i64} : tensor<?x?x48xf32>, tensor<8xf32>
   %qr1 = lm.rotary %qn, %cos1, %sin1 {heads = 6 : i64, interleaved} : tensor<?x?x48xf32>, tensor<?x?x2xf32>
