@@ -140,7 +140,8 @@ static Expected<Json> describeFile(const std::string &path) {
 
 void Manifest::setModes(ModuleOp module) {
   std::map<std::string, std::string> modes;
-  module.walk([&](LinearOp linear) { modes[linear.getLayer().value_or("").str()] = linear.getMode().value_or("").str(); });
+  module.walk(
+      [&](LinearOp linear) { modes[linear.getLayer().value_or("").str()] = linear.getMode().value_or("").str(); });
   auto layers = json.find("layers");
   if (layers == json.end() || !layers->is_array())
     return;

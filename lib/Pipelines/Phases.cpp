@@ -148,8 +148,7 @@ void skim::registerPhasePipelines() {
                                                       quantize.threads = options.threads;
                                                       buildQuantizePipeline(manager, quantize);
                                                     });
-  PassPipelineRegistration<FusePipelineOptions>("skim-phase-fuse", "modes, merged linears, folded residuals",
-                                                [](OpPassManager &manager, const FusePipelineOptions &options) {
-                                                  buildFusePipeline(manager, options.mode);
-                                                });
+  PassPipelineRegistration<FusePipelineOptions>(
+      "skim-phase-fuse", "modes, merged linears, folded residuals",
+      [](OpPassManager &manager, const FusePipelineOptions &options) { buildFusePipeline(manager, options.mode); });
 }

@@ -1,7 +1,7 @@
 //===- Build.cpp - skim import, quantize and compile -------------------------===//
 
-#include "Command.h"
 #include "skim/Pipelines/Build.h"
+#include "Command.h"
 #include "skim/Support/ByteSize.h"
 #include "skim/Support/Resources.h"
 
@@ -65,8 +65,9 @@ static Error build(const BuildOptions &given, const std::string &compileTo) {
   if (!buildPackage(options, report, failures))
     return reportAll(failures);
   if (report.parameters)
-    std::fprintf(stderr, "%s: %.4f true bits a weight, %llu bytes (linears %.2f MiB, others %.2f MiB), %.1f s, %.0f MiB "
-                         "peak anonymous memory\n",
+    std::fprintf(stderr,
+                 "%s: %.4f true bits a weight, %llu bytes (linears %.2f MiB, others %.2f MiB), %.1f s, %.0f MiB "
+                 "peak anonymous memory\n",
                  options.output.c_str(), report.bits, static_cast<unsigned long long>(report.bytes),
                  mebibytes(report.linearBytes), mebibytes(report.otherBytes), watch.seconds(),
                  mebibytes(memory.peakBytes()));
@@ -138,7 +139,8 @@ void skim::tool::addImport(CLI::App &app, Action &action) {
 
 void skim::tool::addQuantize(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command = addCommand(app, action, "quantize", "an ONNX model to a package of fewer bits", options, runQuantize);
+  CLI::App *command =
+      addCommand(app, action, "quantize", "an ONNX model to a package of fewer bits", options, runQuantize);
   command->add_option("model", options->build.model, "MODEL.onnx")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
   command->add_option("--format", options->build.allocate.format, "term for the linears: w4g128, k3, #skim....");
@@ -165,8 +167,7 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
 
 void skim::tool::addCompile(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command =
-      addCommand(app, action, "compile", "code for a target, weights as they are", options, runCompile);
+  CLI::App *command = addCommand(app, action, "compile", "code for a target, weights as they are", options, runCompile);
   command->add_option("model", options->build.model, "MODEL.onnx or IN.skim")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
   command->add_option("--activations", options->build.mode, "activation mode: f32 or bf16 (default: the target's)");

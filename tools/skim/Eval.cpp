@@ -133,13 +133,14 @@ static Expected<std::vector<std::vector<int32_t>>> readWindows(const Options &op
   // A window needs a token to score.
   std::erase_if(windows, [](const std::vector<int32_t> &window) { return window.size() < 2; });
   if (windows.empty())
-    return fail("too little text", options.text.empty() ? options.tokenIds : options.text, "at least 2 tokens", "fewer");
+    return fail("too little text", options.text.empty() ? options.tokenIds : options.text, "at least 2 tokens",
+                "fewer");
   if (options.sequences > 0 && static_cast<int64_t>(windows.size()) > options.sequences)
     windows.resize(options.sequences);
   for (const std::vector<int32_t> &window : windows)
     if (static_cast<int64_t>(window.size()) > context)
-      return fail("sequence longer than the model's context", options.package, "at most " + std::to_string(context) + " tokens",
-                  std::to_string(window.size()), "use --length");
+      return fail("sequence longer than the model's context", options.package,
+                  "at most " + std::to_string(context) + " tokens", std::to_string(window.size()), "use --length");
   return windows;
 }
 
@@ -193,7 +194,8 @@ static Error run(const Options &options) {
     std::printf("%s\n", dumpJson(result).c_str());
     return Error::success();
   }
-  std::printf("perplexity  %.4f over %lld tokens (nll %.5f)\n", std::exp(nll), static_cast<long long>(scores.tokens), nll);
+  std::printf("perplexity  %.4f over %lld tokens (nll %.5f)\n", std::exp(nll), static_cast<long long>(scores.tokens),
+              nll);
   if (base)
     std::printf("KL          mean %.5f, p99 %.4f nats; same top token %.2f%%\n", result["kl_mean"].get<double>(),
                 result["kl_p99"].get<double>(), 100 * result["top1_agreement"].get<double>());

@@ -80,8 +80,8 @@ static Error inspectPackage(const Options &options) {
     }();
     Expected<double> layerBits = layer.number("bits");
     Expected<int64_t> layerBytes = layer.integer("bytes", 0);
-    for (Error error : {name.takeError(), format.takeError(), shape.takeError(), layerBits.takeError(),
-                        layerBytes.takeError()})
+    for (Error error :
+         {name.takeError(), format.takeError(), shape.takeError(), layerBits.takeError(), layerBytes.takeError()})
       if (error)
         return error;
     Expected<double> error = layer.numberOr("error", -1);
@@ -108,9 +108,7 @@ static Error inspectPackage(const Options &options) {
   return Error::success();
 }
 
-static Error run(const Options &options) {
-  return inspectPackage(options);
-}
+static Error run(const Options &options) { return inspectPackage(options); }
 
 void skim::tool::addInspect(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();

@@ -12,8 +12,8 @@ struct Options {
 } // namespace
 
 static Error run(const Options &options) {
-  return fail("command not in this version", "skim " + options.name, "import, quantize, compile, run, logits, eval, bench or inspect",
-              options.name);
+  return fail("command not in this version", "skim " + options.name,
+              "import, quantize, compile, run, logits, eval, bench or inspect", options.name);
 }
 
 void skim::tool::addLater(CLI::App &app, Action &action) {

@@ -127,8 +127,7 @@ static Error streamAnswer(const Model &model, Generator &generator, const Option
 }
 
 static Error runPrompt(const Model &model, const Options &options, const std::vector<int32_t> &ends) {
-  Expected<std::vector<int32_t>> ids =
-      model.tokenize(options.prompt, SKIM_RT_ADD_BEGIN | SKIM_RT_PARSE_SPECIAL);
+  Expected<std::vector<int32_t>> ids = model.tokenize(options.prompt, SKIM_RT_ADD_BEGIN | SKIM_RT_PARSE_SPECIAL);
   if (!ids)
     return ids.takeError();
   if (ids->empty())
@@ -166,8 +165,7 @@ static Error runChat(const Model &model, const Options &options, std::vector<int
     else if (!std::getline(std::cin, line))
       return Error::success();
     std::string text = chat->message("user", line) + chat->answer();
-    Expected<std::vector<int32_t>> ids =
-        model.tokenize(text, SKIM_RT_PARSE_SPECIAL | (first ? SKIM_RT_ADD_BEGIN : 0));
+    Expected<std::vector<int32_t>> ids = model.tokenize(text, SKIM_RT_PARSE_SPECIAL | (first ? SKIM_RT_ADD_BEGIN : 0));
     if (!ids)
       return ids.takeError();
     if (Error error = generator->feed(*ids))
@@ -204,7 +202,8 @@ void skim::tool::addRun(CLI::App &app, Action &action) {
       "text to continue (with --chat: the first message)");
   command->add_flag("--chat", options->chat, "a conversation, one message a line of standard input");
   options->chatTemplate = "chatml";
-  command->add_option("--chat-template", options->chatTemplate, "chatml, llama3, gemma or a file")->capture_default_str();
+  command->add_option("--chat-template", options->chatTemplate, "chatml, llama3, gemma or a file")
+      ->capture_default_str();
   command->add_option_function<std::string>(
       "--token-ids",
       [options](const std::string &text) {

@@ -52,7 +52,8 @@ static std::optional<int> grammarLevel(Attribute term) {
       .Case<RowsAttr>([](auto) { return 1; })
       .Case<ScaledAttr>([](auto) { return 2; })
       .Case<LowRankAttr>([](auto) { return 3; })
-      .Default([](Attribute other) { return isa_and_nonnull<WeightEncoding>(other) ? std::optional(0) : std::nullopt; });
+      .Default(
+          [](Attribute other) { return isa_and_nonnull<WeightEncoding>(other) ? std::optional(0) : std::nullopt; });
 }
 
 static LogicalResult verifyNesting(EmitError emitError, StringRef outer, Attribute inner, int below) {

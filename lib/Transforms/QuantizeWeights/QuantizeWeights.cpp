@@ -21,12 +21,12 @@ using namespace skim;
 namespace {
 /// One tensor of the output file and where its elements come from.
 struct Piece {
-  Operation *source = nullptr;           // skim.external or arith.constant
-  WeightEncoding encoding;               // null: elements are copied, or converted to `type`
-  SmallVector<Component> components;     // with an encoding
-  RankedTensorType type;                 // without one: the type that is written
-  std::string name;                      // of the tensor, or the prefix of its components
-  std::string layer;                     // for reports; empty: no linear or embedding
+  Operation *source = nullptr;       // skim.external or arith.constant
+  WeightEncoding encoding;           // null: elements are copied, or converted to `type`
+  SmallVector<Component> components; // with an encoding
+  RankedTensorType type;             // without one: the type that is written
+  std::string name;                  // of the tensor, or the prefix of its components
+  std::string layer;                 // for reports; empty: no linear or embedding
   SmallVector<LinearOp> linears;
   size_t first = 0; // index of its first tensor in the file
 };

@@ -103,7 +103,8 @@ Error WeightWriter::copyBytes(Operation *op, size_t first) {
   if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
     auto elements = cast<DenseElementsAttr>(constant.getValue());
     std::vector<char> bytes(elements.getRawData().begin(), elements.getRawData().end());
-    uint64_t size = static_cast<uint64_t>(elements.getNumElements()) * elements.getElementType().getIntOrFloatBitWidth() / 8;
+    uint64_t size =
+        static_cast<uint64_t>(elements.getNumElements()) * elements.getElementType().getIntOrFloatBitWidth() / 8;
     // A splat keeps one element.
     if (bytes.size() < size && !bytes.empty()) {
       std::vector<char> one = bytes;
@@ -178,7 +179,8 @@ Expected<WeightResult> WeightWriter::copy(Operation *source, RankedTensorType ty
         float stored = target == DType::F16 ? f16ToF32(halves[i]) : bf16ToF32(halves[i]);
         if (!std::isfinite(stored))
           return fail("weight too large", matrix->name() + " row " + std::to_string(begin + i / columns),
-                      std::string("a value that fits ") + dtypeName(target), std::to_string(values[i]), "keep it in f32");
+                      std::string("a value that fits ") + dtypeName(target), std::to_string(values[i]),
+                      "keep it in f32");
         double delta = double(values[i]) - stored;
         squaredError += delta * delta;
         squaredNorm += double(values[i]) * values[i];
@@ -266,8 +268,9 @@ Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding 
     std::optional<StoredTable> table;
     if (format.tensorScope) {
       SharedTableFit fit(format);
-      error = forEachBlock(
-          [&](const MatrixView &block, const QuantizeOptions &options) { return fit.add(block, MatrixView(), options); });
+      error = forEachBlock([&](const MatrixView &block, const QuantizeOptions &options) {
+        return fit.add(block, MatrixView(), options);
+      });
       if (!error) {
         Expected<StoredTable> solved = fit.solve();
         if (!solved)

@@ -50,8 +50,8 @@ public:
       : writer(writer), base(std::move(base)), threads(threads) {}
 
   /// Tensors `first` … get the components of the source in `encoding`.
-  Expected<WeightResult> quantize(mlir::Operation *source, WeightEncoding encoding, llvm::ArrayRef<Component> components,
-                                  size_t first);
+  Expected<WeightResult> quantize(mlir::Operation *source, WeightEncoding encoding,
+                                  llvm::ArrayRef<Component> components, size_t first);
   /// Tensor `first` gets the source's elements, converted to `type`'s.
   Expected<WeightResult> copy(mlir::Operation *source, mlir::RankedTensorType type, size_t first);
 
