@@ -366,10 +366,10 @@ void emitAttention(Emitter &e, const StepValues &s, const Attention &spec, Rows 
                                 s.priv,
                                 s.thread,
                                 s.threads};
-  func::FuncOp one = e.kernel(s.module, "attention_token" + name, types,
-                              [&](Emitter &k, ArrayRef<Val> a) { emitOneToken(k, shape, Arguments(a)); });
-  func::FuncOp several = e.kernel(s.module, "attention_block" + name, types,
-                                  [&](Emitter &k, ArrayRef<Val> a) { emitBlocks(k, shape, Arguments(a)); });
+  func::FuncOp one = e.function(s.module, "attention_token" + name, types,
+                                [&](Emitter &k, ArrayRef<Val> a) { emitOneToken(k, shape, Arguments(a)); });
+  func::FuncOp several = e.function(s.module, "attention_block" + name, types,
+                                    [&](Emitter &k, ArrayRef<Val> a) { emitBlocks(k, shape, Arguments(a)); });
   Val single = s.length == e.i64(1);
   e.ifThen(single, [&] { e.call(one, arguments); });
   e.ifThen(s.length != e.i64(1), [&] { e.call(several, arguments); });

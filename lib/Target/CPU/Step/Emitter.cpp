@@ -2,9 +2,7 @@
 
 #include "Emitter.h"
 
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
@@ -64,83 +62,43 @@ Val operator-(Val a) {
   return isFloat(a.type()) ? e.wrap(arith::NegFOp::create(e.builder, e.loc, a.value)) : constantLike(a, 0) - a;
 }
 
-Type Emitter::ptrType() { return LLVM::LLVMPointerType::get(builder.getContext()); }
+Type Emitter::ptrType() { return kernel().ptr(); }
 
-Val Emitter::constant(Type type, double value) {
-  Type element = getElementTypeOrSelf(type);
-  TypedAttr scalar;
-  if (isa<FloatType>(element))
-    scalar = builder.getFloatAttr(element, value);
-  else
-    scalar = builder.getIntegerAttr(element, static_cast<int64_t>(value));
-  if (auto vector = dyn_cast<VectorType>(type))
-    scalar = DenseElementsAttr::get(vector, ArrayRef<Attribute>(scalar));
-  return wrap(arith::ConstantOp::create(builder, loc, scalar));
-}
-Val Emitter::i64(int64_t value) {
-  return wrap(arith::ConstantOp::create(builder, loc, builder.getI64IntegerAttr(value)));
-}
-Val Emitter::i32(int32_t value) {
-  return wrap(arith::ConstantOp::create(builder, loc, builder.getI32IntegerAttr(value)));
-}
-Val Emitter::f32(double value) { return constant(f32Type(), value); }
+Val Emitter::constant(Type type, double value) { return wrap(kernel().constant(type, value)); }
+Val Emitter::i64(int64_t value) { return wrap(kernel().i64(value)); }
+Val Emitter::i32(int32_t value) { return wrap(kernel().i32(value)); }
+Val Emitter::f32(double value) { return wrap(kernel().f32(value)); }
 Val Emitter::f64(double value) { return constant(builder.getF64Type(), value); }
+Val Emitter::iota(int64_t n) { return wrap(kernel().iota(n, i32Type())); }
+Val Emitter::broadcast(Val scalar, int64_t n) { return wrap(kernel().splat(scalar, n)); }
+Val Emitter::toI64(Val value) { return wrap(kernel().toI64(value)); }
+Val Emitter::toI32(Val value) { return value.type() == i32Type() ? value : wrap(kernel().truncate(value, i32Type())); }
 
-Val Emitter::iota(int64_t n) {
-  SmallVector<int32_t> values = llvm::to_vector(llvm::seq<int32_t>(0, static_cast<int32_t>(n)));
-  auto type = VectorType::get(n, i32Type());
-  return wrap(arith::ConstantOp::create(builder, loc, DenseElementsAttr::get(type, ArrayRef<int32_t>(values))));
-}
-Val Emitter::broadcast(Val scalar, int64_t n) {
-  return wrap(vector::BroadcastOp::create(builder, loc, VectorType::get(n, scalar.type()), scalar));
-}
-Val Emitter::toI64(Val value) {
-  return value.type() == i64Type() ? value : wrap(arith::ExtSIOp::create(builder, loc, i64Type(), value.value));
-}
-Val Emitter::toI32(Val value) {
-  return value.type() == i32Type() ? value : wrap(arith::TruncIOp::create(builder, loc, i32Type(), value.value));
-}
-
-Val Emitter::offset(Val base, Val bytes) {
-  return wrap(LLVM::GEPOp::create(builder, loc, ptrType(), builder.getI8Type(), base, ValueRange{bytes.value}));
-}
+Val Emitter::offset(Val base, Val bytes) { return wrap(kernel().offset(base, bytes.value)); }
 Val Emitter::at(Val base, Val index, int64_t bytes) { return offset(base, toI64(index) * i64(bytes)); }
-
-/// Buffers are aligned, rows and channels inside them need not be.
-static unsigned elementAlignment(Type type) {
-  Type element = getElementTypeOrSelf(type);
-  return element.isIntOrFloat() ? element.getIntOrFloatBitWidth() / 8 : 8;
-}
-Val Emitter::load(Type type, Val address) {
-  return wrap(LLVM::LoadOp::create(builder, loc, type, address, elementAlignment(type)));
-}
-void Emitter::store(Val value, Val address) {
-  LLVM::StoreOp::create(builder, loc, value, address, elementAlignment(value.type()));
-}
+Val Emitter::load(Type type, Val address) { return wrap(kernel().load(type, address)); }
+void Emitter::store(Val value, Val address) { kernel().store(value, address); }
 
 Val Emitter::select(Val condition, Val yes, Val no) {
   unify(yes, no);
-  return wrap(arith::SelectOp::create(builder, loc, condition, yes, no));
+  return wrap(kernel().select(condition, yes, no));
 }
 Val Emitter::min(Val a, Val b) {
   unify(a, b);
-  return select(a < b, a, b);
+  return wrap(kernel().min(a, b));
 }
 Val Emitter::max(Val a, Val b) {
   unify(a, b);
-  return select(a > b, a, b);
+  return wrap(kernel().max(a, b));
 }
-Val Emitter::sqrt(Val a) { return wrap(math::SqrtOp::create(builder, loc, a.value)); }
+Val Emitter::sqrt(Val a) { return wrap(kernel().sqrt(a)); }
 
-static Val reduce(Emitter &e, Val vector, vector::CombiningKind kind) {
+Val Emitter::reduceAdd(Val vector) {
   // `reassoc` permits a tree; LLVM chooses it by the width alone.
   arith::FastMathFlags flags = isFloat(vector.type()) ? arith::FastMathFlags::reassoc : arith::FastMathFlags::none;
-  return e.wrap(vector::ReductionOp::create(e.builder, e.loc, kind, vector.value, flags));
+  return wrap(vector::ReductionOp::create(builder, loc, vector::CombiningKind::ADD, vector.value, flags));
 }
-Val Emitter::reduceAdd(Val vector) { return reduce(*this, vector, vector::CombiningKind::ADD); }
-Val Emitter::reduceMax(Val vector) {
-  return reduce(*this, vector, isFloat(vector.type()) ? vector::CombiningKind::MAXNUMF : vector::CombiningKind::MAXSI);
-}
+Val Emitter::reduceMax(Val vector) { return wrap(kernel().maxAcross(vector)); }
 
 /// `type` with another element type.
 static Type withElement(Type type, Type element) {
@@ -200,20 +158,11 @@ SmallVector<Val> Emitter::loop(Val from, Val to, int64_t step, ArrayRef<Val> ini
 }
 SmallVector<Val> Emitter::loop(Val from, Val to, Val step, ArrayRef<Val> init, Body body) {
   SmallVector<Value> values(init.begin(), init.end());
-  auto op = scf::ForOp::create(builder, loc, from, to, step, values,
-                               [&](OpBuilder &, Location, Value iv, ValueRange carried) {
-                                 SmallVector<Val> wrapped;
-                                 for (Value value : carried)
-                                   wrapped.push_back(wrap(value));
-                                 SmallVector<Value> next;
-                                 for (Val value : body(wrap(iv), wrapped))
-                                   next.push_back(value);
-                                 scf::YieldOp::create(builder, loc, next);
-                               });
-  SmallVector<Val> results;
-  for (Value value : op.getResults())
-    results.push_back(wrap(value));
-  return results;
+  auto wrapAll = [&](ValueRange range) { return llvm::map_to_vector(range, [&](Value value) { return wrap(value); }); };
+  return wrapAll(kernel().loop(from, to, step, values, [&](Value iv, ValueRange carried) {
+    SmallVector<Val> next = body(wrap(iv), wrapAll(carried));
+    return KernelBuilder::Values(next.begin(), next.end());
+  }));
 }
 void Emitter::loop(Val from, Val to, llvm::function_ref<void(Val)> body) {
   loop(from, to, 1, {}, [&](Val i, ArrayRef<Val>) {
@@ -221,12 +170,7 @@ void Emitter::loop(Val from, Val to, llvm::function_ref<void(Val)> body) {
     return SmallVector<Val>();
   });
 }
-void Emitter::ifThen(Val condition, llvm::function_ref<void()> body) {
-  scf::IfOp::create(builder, loc, condition, [&](OpBuilder &, Location) {
-    body();
-    scf::YieldOp::create(builder, loc);
-  });
-}
+void Emitter::ifThen(Val condition, llvm::function_ref<void()> body) { kernel().when(condition, body); }
 
 SmallVector<std::pair<int64_t, int64_t>> Emitter::pieces(int64_t n, int64_t width) {
   SmallVector<std::pair<int64_t, int64_t>> result;
@@ -253,26 +197,19 @@ void Emitter::overChannels(int64_t n, llvm::function_ref<void(Val, int64_t)> bod
 }
 
 std::pair<Val, Val> Emitter::split(Val n, Val thread, Val threads) {
-  Val t = toI64(thread), total = toI64(threads);
-  return {n * t / total, n * (t + i64(1)) / total};
+  auto [from, to] = kernel().split(n, 1, thread, threads);
+  return {wrap(from), wrap(to)};
 }
 
-func::FuncOp Emitter::kernel(ModuleOp module, StringRef name, ArrayRef<Type> arguments,
-                             llvm::function_ref<void(Emitter &, ArrayRef<Val>)> body) {
-  if (auto existing = module.lookupSymbol<func::FuncOp>(name))
-    return existing;
-  OpBuilder inner(module.getBodyRegion());
-  inner.setInsertionPointToEnd(module.getBody());
-  auto function = func::FuncOp::create(inner, loc, name, inner.getFunctionType(arguments, {}));
-  function.setPrivate();
-  inner.setInsertionPointToStart(function.addEntryBlock());
+func::FuncOp Emitter::function(ModuleOp module, StringRef name, ArrayRef<Type> arguments,
+                               llvm::function_ref<void(Emitter &, ArrayRef<Val>)> body) {
+  OpBuilder inner(builder.getContext());
+  func::FuncOp created = KernelBuilder::beginFunction(inner, module, loc, name, arguments);
+  if (!created)
+    return module.lookupSymbol<func::FuncOp>(name);
   Emitter e(inner, loc, target);
-  SmallVector<Val> values;
-  for (BlockArgument argument : function.getArguments())
-    values.push_back(e.wrap(argument));
-  body(e, values);
-  func::ReturnOp::create(inner, loc);
-  return function;
+  body(e, llvm::map_to_vector(created.getArguments(), [&](Value value) { return e.wrap(value); }));
+  return created;
 }
 void Emitter::call(func::FuncOp function, ArrayRef<Val> arguments) {
   SmallVector<Value> values(arguments.begin(), arguments.end());

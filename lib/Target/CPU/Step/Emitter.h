@@ -1,14 +1,15 @@
 //===- Emitter.h - writes kernels of a step as expressions ------*- C++ -*-===//
 //
-// A thin layer over OpBuilder: values with operators, loads and stores behind
-// pointers, loops, and the few functions that kernels need (exp, tanh, sincos),
-// as polynomials, since generated code has no C library to call.
+// KernelBuilder with values that have operators, and the few functions that a
+// step needs (exp, tanh, sincos) as polynomials, since generated code has no C
+// library to call. Products may be fused into sums (`contract`).
 //
 //===----------------------------------------------------------------------===//
 #ifndef SKIM_LIB_TARGET_CPU_STEP_EMITTER_H
 #define SKIM_LIB_TARGET_CPU_STEP_EMITTER_H
 
 #include "skim/Target/CPU/TargetInfo.h"
+#include "skim/Target/Common/KernelBuilder.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -107,12 +108,12 @@ public:
 
   /// The private function `name`, made by `body(arguments)` where the module has
   /// none yet.
-  mlir::func::FuncOp kernel(mlir::ModuleOp module, llvm::StringRef name, llvm::ArrayRef<mlir::Type> arguments,
-                            llvm::function_ref<void(Emitter &, llvm::ArrayRef<Val>)> body);
+  mlir::func::FuncOp function(mlir::ModuleOp module, llvm::StringRef name, llvm::ArrayRef<mlir::Type> arguments,
+                              llvm::function_ref<void(Emitter &, llvm::ArrayRef<Val>)> body);
   void call(mlir::func::FuncOp function, llvm::ArrayRef<Val> arguments);
 
 private:
-  template <typename IntOp, typename FloatOp> friend Val arithmetic(Val a, Val b);
+  KernelBuilder kernel() { return KernelBuilder(builder, loc); }
 };
 
 Val operator+(Val a, Val b);

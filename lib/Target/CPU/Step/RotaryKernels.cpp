@@ -14,7 +14,7 @@ void emitRotaryTable(Emitter &e, const StepValues &s, int64_t columns, double sc
   uint64_t scaleBits;
   std::memcpy(&scaleBits, &scale, sizeof(scaleBits));
   std::string name = "rotary_table_c" + std::to_string(columns) + "_s" + llvm::utohexstr(scaleBits);
-  func::FuncOp function = e.kernel(s.module, name, {p, p, i, p, i, p, i, i, t, t}, [&](Emitter &k, ArrayRef<Val> a) {
+  func::FuncOp function = e.function(s.module, name, {p, p, i, p, i, p, i, i, t, t}, [&](Emitter &k, ArrayRef<Val> a) {
     auto [from, to] = k.split(a[7], a[8], a[9]);
     k.loop(from, to, [&](Val row) {
       Val sequence = row / a[6], index = row % a[6];
@@ -68,7 +68,7 @@ static std::string spell(const Rotary &spec) {
 void emitRotary(Emitter &e, const StepValues &s, const Rotary &spec, Rows x, Rows cos, Rows sin, Rows y) {
   Type p = e.ptrType(), i = e.i64Type(), t = e.i32Type();
   func::FuncOp function =
-      e.kernel(s.module, "rotary" + spell(spec), {p, i, p, i, p, i, p, i, i, t, t}, [&](Emitter &k, ArrayRef<Val> a) {
+      e.function(s.module, "rotary" + spell(spec), {p, i, p, i, p, i, p, i, i, t, t}, [&](Emitter &k, ArrayRef<Val> a) {
         auto [from, to] = k.split(a[8] * k.i64(spec.heads), a[9], a[10]);
         k.loop(from, to, [&](Val unit) {
           Val row = unit / k.i64(spec.heads), first = unit % k.i64(spec.heads) * k.i64(spec.size);
@@ -113,7 +113,7 @@ void emitRotaryAppend(Emitter &e, const StepValues &s, const Rotary &spec, Rows 
   types.append(cacheTypes(e));
   SmallVector<Val> arguments = {x.pointer, x.stride, cos.pointer, cos.stride, sin.pointer, sin.stride};
   arguments.append(cacheArguments(e, s, cache));
-  func::FuncOp function = e.kernel(s.module, "rotary_append" + spell(spec), types, [&](Emitter &k, ArrayRef<Val> a) {
+  func::FuncOp function = e.function(s.module, "rotary_append" + spell(spec), types, [&](Emitter &k, ArrayRef<Val> a) {
     overNewEntries(k, a.drop_front(6), spec.heads, spec.size, [&](Val row, Val head, Val out) {
       rotateHead(k, spec, k.at(a[0], row * a[1] + head * k.i64(spec.size)), out, k.at(a[2], row * a[3]),
                  k.at(a[4], row * a[5]));
@@ -128,7 +128,7 @@ void emitCacheAppend(Emitter &e, const StepValues &s, Rows x, const CacheTensor 
   SmallVector<Val> arguments = {x.pointer, x.stride};
   arguments.append(cacheArguments(e, s, cache));
   std::string name = "cache_append_h" + std::to_string(cache.heads) + "_d" + std::to_string(cache.size);
-  func::FuncOp function = e.kernel(s.module, name, types, [&](Emitter &k, ArrayRef<Val> a) {
+  func::FuncOp function = e.function(s.module, name, types, [&](Emitter &k, ArrayRef<Val> a) {
     overNewEntries(k, a.drop_front(2), cache.heads, cache.size, [&](Val row, Val head, Val out) {
       Val in = k.at(a[0], row * a[1] + head * k.i64(cache.size));
       k.overChannels(cache.size,

@@ -22,7 +22,7 @@ void emitRmsNorm(Emitter &e, const StepValues &s, const RmsNorm &spec, Rows x, R
                          .str();
   Type p = e.ptrType(), i = e.i64Type(), t = e.i32Type();
   int64_t size = spec.channels / spec.heads;
-  func::FuncOp function = e.kernel(s.module, name, {p, i, p, i, p, i, t, t}, [&](Emitter &k, ArrayRef<Val> a) {
+  func::FuncOp function = e.function(s.module, name, {p, i, p, i, p, i, t, t}, [&](Emitter &k, ArrayRef<Val> a) {
     Val w = a[4];
     // Rows × heads: one row alone still occupies several threads where it has heads.
     auto [from, to] = k.split(a[5] * k.i64(spec.heads), a[6], a[7]);
@@ -128,7 +128,7 @@ void emitElementwise(Emitter &e, const StepValues &s, const Expression &expressi
   // A row is cut into blocks, so that one row still occupies several threads.
   int64_t block = std::min<int64_t>(channels, 16 * e.lanes);
   int64_t wholeBlocks = channels / block, rest = channels % block;
-  func::FuncOp function = e.kernel(s.module, name, types, [&](Emitter &k, ArrayRef<Val> a) {
+  func::FuncOp function = e.function(s.module, name, types, [&](Emitter &k, ArrayRef<Val> a) {
     size_t n = inputs.size();
     Val out = a[2 * n], outStride = a[2 * n + 1], rowCount = a[2 * n + 2];
     auto compute = [&](Val row, Val first, int64_t width) {
@@ -153,7 +153,7 @@ void emitElementwise(Emitter &e, const StepValues &s, const Expression &expressi
 
 void emitGatherRows(Emitter &e, const StepValues &s, int64_t channels, Rows x, Rows y) {
   Type p = e.ptrType(), i = e.i64Type(), t = e.i32Type();
-  func::FuncOp function = e.kernel(
+  func::FuncOp function = e.function(
       s.module, "gather_rows_c" + std::to_string(channels), {p, i, p, i, p, i, t, t}, [&](Emitter &k, ArrayRef<Val> a) {
         auto [from, to] = k.split(a[5], a[6], a[7]);
         k.loop(from, to, [&](Val row) {
