@@ -23,8 +23,9 @@ config.substitutions.append(("%skim_build", config.skim_build))
 venv_python = os.path.join(config.skim_source, ".venv", "bin", "python3")
 python = venv_python if os.path.exists(venv_python) else "python3"
 config.substitutions.append(("%python", python))
-if subprocess.run([python, "-c", "import tokenizers"], capture_output=True).returncode == 0:
-    config.available_features.add("tokenizers")
+for package in ["numpy", "tokenizers"]:
+    if subprocess.run([python, "-c", "import " + package], capture_output=True).returncode == 0:
+        config.available_features.add(package)
 
 # Trained models and exports that are not part of the project.
 shared = os.environ.get("SKIM_SHARED", os.path.join(config.skim_source, "..", "shared"))
