@@ -1,4 +1,6 @@
 // Short names of formats, components by name and type, counted bits.
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/Location.h"
 #include "mlir/IR/MLIRContext.h"
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Skim/SkimEncodings.h"
@@ -78,6 +80,42 @@ TEST_F(TermsTest, other_text_is_an_error_with_the_constraint) {
   EXPECT_EQ(parse("#skim.per_token<bits = 8>").substr(0, 33), "error: expected a weight encoding");
   EXPECT_EQ(parse("#skim.nothing").substr(0, 6), "error:");
   EXPECT_EQ(parse("#").substr(0, 6), "error:");
+}
+
+TEST_F(TermsTest, mutated_text_is_a_term_or_an_error) {
+  const char *seeds[] = {"w4g128-a8", "k3i+r32", "#skim.uniform<bits = 4, group = 128, asymmetric, zero = f16>",
+                         "#skim.rows<[#skim.codebook<bits = 2> : 16, #skim.codebook<bits = 3> : 32]>",
+                         "#skim.low_rank<#skim.scaled<#skim.planes<bits = 2>>, rank = 2, factors = #skim.dense<f16>>"};
+  const llvm::StringRef pieces = "#<>[](){},:=.-+\"' 0129abkwz\n\0#";
+  uint64_t state = 1;
+  auto next = [&](uint64_t below) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (state >> 33) % below;
+  };
+  ScopedDiagnosticHandler silent(&context, [](Diagnostic &) { return success(); });
+  for (int round = 0; round < 4000; ++round) {
+    std::string text = seeds[next(std::size(seeds))];
+    for (uint64_t change = next(4) + 1; change > 0; --change) {
+      size_t at = next(text.size() + 1);
+      switch (next(3)) {
+      case 0:
+        text.insert(at, 1, pieces[next(pieces.size())]);
+        break;
+      case 1:
+        text.erase(at, next(8));
+        break;
+      default:
+        text.resize(at);
+      }
+    }
+    std::string activations, error;
+    WeightEncoding result = parseTerm(text, &context, activations, error);
+    EXPECT_EQ(static_cast<bool>(result), error.empty()) << text;
+    // What parses has components that can be counted.
+    if (result && succeeded(result.verifyWeight({48, 64}, Float16Type::get(&context),
+                                                [&] { return emitError(UnknownLoc::get(&context)); })))
+      EXPECT_GT(getStoredBits(result, {48, 64}), 0u) << text;
+  }
 }
 
 TEST_F(TermsTest, names_come_back) {
