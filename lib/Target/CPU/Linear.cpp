@@ -16,7 +16,7 @@ using namespace mlir;
 using namespace skim;
 
 /// From this many rows of x on, weights are decoded to scratch and reused.
-static constexpr int64_t kBatchRows = 8;
+static constexpr int64_t kBatchRows = 12;
 
 namespace {
 /// A leaf with what the combinators around it said; indices into
@@ -106,6 +106,14 @@ static KernelSignature signatureOf(const Piece &piece, int64_t k, StringRef mode
   return signature;
 }
 
+/// Batches are bound by arithmetic, and not every target's bf16 is faster than its f32.
+static KernelSignature batchSignatureOf(const TargetInfo &target, const Piece &piece, int64_t k, StringRef mode,
+                                        LinearEpilogue epilogue) {
+  KernelSignature signature = signatureOf(piece, k, mode, epilogue);
+  signature.bf16 = signature.bf16 && target.fastBF16;
+  return signature;
+}
+
 /// y[·, 0 … rank) of a low-rank pair's first product, as a call of its own.
 static LinearCall factorCall(const LowRankPair &pair, const LinearCall &call, bool second) {
   LinearCall result;
@@ -132,6 +140,7 @@ LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &ca
   for (const Piece &piece : panels.pieces) {
     KernelSignature signature = signatureOf(piece, call.k, call.mode, call.epilogue);
     include({0, 0, smallScratch(target, signature)});
+    signature = batchSignatureOf(target, piece, call.k, call.mode, call.epilogue);
     if (!canBatch(target, signature, piece.n))
       continue;
     int64_t packed = packedBytesPerRow(target, signature);
@@ -216,7 +225,7 @@ static void callPieces(KernelBuilder &b, ModuleOp module, const TargetInfo &targ
       [&] {
         int64_t packedAlpha = -2; // none yet
         for (const Piece &piece : pieces) {
-          KernelSignature signature = signatureOf(piece, call.k, call.mode, call.epilogue);
+          KernelSignature signature = batchSignatureOf(target, piece, call.k, call.mode, call.epilogue);
           if (!canBatch(target, signature, piece.n)) {
             small(piece);
             continue;

@@ -91,6 +91,7 @@ static Expected<TargetInfo> host() {
   info.hasVBMI = features.lookup("avx512vbmi");
   info.hasBF16 = features.lookup("avx512bf16");
   info.hasVNNI = features.lookup("avx512vnni");
+  info.fastBF16 = info.hasBF16 && llvm::sys::getHostCPUName() == "znver5";
   return info;
 }
 
@@ -135,6 +136,7 @@ Expected<TargetInfo> skim::parseCPUTarget(std::string_view name) {
     *info = hostIsAArch64() ? aarch64() : x86Portable();
     info->vectorBits = bits;
     info->simulated = true;
+    info->fastBF16 = true; // so that those schedules are tested everywhere
   }
   info->name = name;
   return info;

@@ -101,13 +101,13 @@ struct LookupAVX512 : Pattern<lane::LookupOp> {
     Type native = width == 32 ? Type(e.vec(lanes, rewriter.getF32Type())) : words;
     StringRef one = width == 32 ? "llvm.x86.avx512.permvar.sf.512" : "llvm.x86.avx512.permvar.hi.512";
     StringRef two = width == 32 ? "llvm.x86.avx512.vpermi2var.ps.512" : "llvm.x86.avx512.vpermi2var.hi.512";
-    auto asNative = [&](Value table) { return e.bitcast(table, e.vec(lanes, getElementTypeOrSelf(native))); };
-    Value result = lookupByParts(e, op.getTable(), op.getCodes(), 2 * lanes, [&](Value table) {
+    Value whole = e.bitcast(op.getTable(), e.vec(lanesOf(op.getTable()), getElementTypeOrSelf(native)));
+    Value result = lookupByParts(e, whole, op.getCodes(), 2 * lanes, [&](Value table) -> Value {
       if (lanesOf(table) <= lanes)
-        return e.bitcast(e.call(one, native, {asNative(e.repeat(table, lanes)), op.getCodes()}), type);
-      Value low = asNative(e.slice(table, 0, lanes)), high = asNative(e.slice(table, lanes, lanes));
-      return e.bitcast(e.call(two, native, {low, op.getCodes(), high}), type);
+        return e.call(one, native, {e.repeat(table, lanes), op.getCodes()});
+      return e.call(two, native, {e.slice(table, 0, lanes), op.getCodes(), e.slice(table, lanes, lanes)});
     });
+    result = e.bitcast(result, type);
     rewriter.replaceOp(op, result);
     return success();
   }

@@ -82,10 +82,14 @@ struct LowerLookup : OpRewritePattern<lane::LookupOp> {
   LogicalResult matchAndRewrite(lane::LookupOp op, PatternRewriter &rewriter) const override {
     Emitter e{rewriter, op.getLoc()};
     auto type = cast<VectorType>(op.getType());
-    rewriter.replaceOp(op, lookupByParts(e, op.getTable(), op.getCodes(), 1, [&](Value table) -> Value {
-                         Value entry = vector::ExtractOp::create(rewriter, op.getLoc(), table, ArrayRef<int64_t>{0});
-                         return vector::BroadcastOp::create(rewriter, op.getLoc(), type, entry);
-                       }));
+    // As integers: without instructions for them, LLVM moves 16-bit floats through f32.
+    Type bits = e.integer(type.getElementTypeBitWidth());
+    Value table = e.bitcast(op.getTable(), e.vec(lanesOf(op.getTable()), bits));
+    Value result = lookupByParts(e, table, op.getCodes(), 1, [&](Value part) -> Value {
+      Value entry = vector::ExtractOp::create(rewriter, op.getLoc(), part, ArrayRef<int64_t>{0});
+      return vector::BroadcastOp::create(rewriter, op.getLoc(), e.like(type, bits), entry);
+    });
+    rewriter.replaceOp(op, e.bitcast(result, type));
     return success();
   }
 };

@@ -35,6 +35,10 @@ struct TargetInfo {
   bool simulated = false;
   /// Instructions that lowerings may use.
   bool hasFMA = false, hasF16C = false, hasVBMI = false, hasBF16 = false, hasVNNI = false;
+  /// vdpbf16ps does more products in a time than an f32 FMA. (Zen 5: two a
+  /// cycle, as FMA. Intel: half a one, against FMA's two.) Where it does not,
+  /// batches are computed in f32, also in bf16 mode.
+  bool fastBF16 = false;
   /// What the processor must have for the code to run, in LLVM's spelling
   /// (`avx512f`): the manifest's `cpu_features`.
   std::vector<std::string> requiredFeatures;

@@ -31,7 +31,9 @@ struct Tile {
   bool bf16;
   int64_t bytes, k, paddedK, blockK;
 
-  int64_t bufferBytes() const { return llvm::alignTo(weightRows * blockK * bytes, 64); }
+  /// Between rows of the buffer: a line more than the row, lest all rows fall into the same cache sets.
+  int64_t bufferStride() const { return blockK * bytes + 64; }
+  int64_t bufferBytes() const { return llvm::alignTo(weightRows * bufferStride(), 64); }
   int64_t tileBytes() const { return weightRows * vectors * lanes * 4; }
   /// Packed x: bytes of a block of rows.
   int64_t packedBytes() const { return paddedK * lanes * bytes; }
@@ -90,7 +92,7 @@ private:
     b.loop(b.i64(0), b.i64(tile.weightRows), b.i64(1), [&](Value r) {
       Value index = b.min(b.add(n0, r), b.sub(args->n, b.i64(1)));
       Values row = decoder->beginRow(b, args->components, index, scratch);
-      Value to = b.offset(args->priv, b.mul(r, tile.blockK * tile.bytes));
+      Value to = b.offset(args->priv, b.mul(r, tile.bufferStride()));
       auto step = [&](Value i, int64_t count) {
         Run run{b.add(firstK, i), count};
         Value w = tile.bf16 ? decoder->weightsBF16(b, row, run) : decoder->weights(b, row, run);
@@ -121,7 +123,7 @@ private:
           xs.push_back(
               b.load(b.vec(depth * tile.lanes, weightType(b)), b.offset(x[v], b.mul(step, tile.lanes * 4)), 64));
         for (int64_t r = 0; r < tile.weightRows; ++r) {
-          Value from = b.offset(b.offset(args->priv, r * tile.blockK * tile.bytes), b.mul(step, 4));
+          Value from = b.offset(b.offset(args->priv, r * tile.bufferStride()), b.mul(step, 4));
           Value w = b.splat(b.load(tile.bf16 ? b.i32() : b.f32(), from), tile.lanes);
           if (tile.bf16)
             w = b.bitcast(w, b.vec(2 * tile.lanes, b.bf16()));
@@ -243,6 +245,7 @@ void skim::emitPack(KernelBuilder &b, const TargetInfo &target, const KernelSign
         pairs.append({i, lanes + i});
       for (int64_t i = 0; i < lanes; i += 2) {
         Value both = b.roundTo(b.concat(columns[i], columns[i + 1]), b.bf16());
+        both = b.bitcast(both, b.vec(2 * lanes, b.i16()));
         b.store(b.shuffle(both, both, pairs), b.offset(to, i / 2 * lanes * 4));
       }
     };
