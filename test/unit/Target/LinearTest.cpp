@@ -11,6 +11,7 @@
 #include "skim/Reference/Decode.h"
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Support/Float16.h"
+#include "skim/Support/Threads.h"
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/Common/KernelBuilder.h"
 
@@ -125,7 +126,7 @@ Weight makeWeight(MLIRContext &context, const std::string &text, int64_t n, int6
     } else {
       for (uint8_t &byte : bytes)
         byte = static_cast<uint8_t>(component.kind == ComponentKind::Exponents ? 124 + random() % 6 : random());
-      bool five = text.starts_with("p2b") && component.kind == ComponentKind::Codes;
+      bool five = StringRef(text).starts_with("p2b") && component.kind == ComponentKind::Codes;
       if (five) // triples of base five: a zero now and then, else within range by clearing the top bit
         std::fill(bytes.begin(), bytes.end(), static_cast<uint8_t>(random() & 0x2a));
     }
@@ -272,41 +273,46 @@ TEST(Linear, EmbeddingMatchesReference) {
     }
 }
 
+/// All terms on one shape.
+static void sweepShape(const TargetInfo &target, const std::string &mode, int64_t n, int64_t k) {
+  MLIRContext context;
+  prepareEmission(context);
+  std::mt19937 random(static_cast<unsigned>(n));
+  std::vector<std::string> terms;
+  if (k > 2048) // sums over blocks of columns: what matters is where blocks end
+    terms = {"f16", "w4g32a", "k3", "mx4", "#skim.scaled<#skim.codebook<bits = 4, table = i8>>"};
+  else
+    terms.assign(std::begin(kTerms), std::end(kTerms));
+  llvm::append_range(terms, nestedTerms(n, k));
+  std::vector<Weight> weights;
+  std::vector<LinearCase> cases;
+  for (const std::string &text : terms) {
+    Weight weight = makeWeight(context, text, n, k, random);
+    ASSERT_FALSE(weight.values.empty()) << text;
+    weight.info.mode = mode;
+    weight.info.biased = weights.size() % 3 == 0;
+    weight.info.epilogue = weights.size() % 4 == 1 ? LinearEpilogue::Add : LinearEpilogue::Store;
+    cases.push_back(weight.info);
+    weights.push_back(std::move(weight));
+  }
+  auto library = LinearLibrary::build(context, target, cases);
+  ASSERT_TRUE(bool(library)) << library.message();
+  ThreadTeam team(2);
+  for (int64_t rows : {1, 3, 40})
+    compare(**library, weights, rows, mode == "bf16", team, random);
+}
+
 TEST_P(LinearSweep, MatchesReference) {
   auto [targetName, mode] = GetParam();
   auto target = parseCPUTarget(targetName);
   ASSERT_TRUE(bool(target)) << target.message();
   if (!hostCanRun(*target))
     GTEST_SKIP() << "this host cannot run " << targetName;
-  bool bf16 = StringRef(mode) == "bf16";
-  std::mt19937 random(7);
-  ThreadTeam team(2);
   const std::pair<int64_t, int64_t> shapes[] = {{1, 1}, {3, 5}, {15, 37}, {33, 130}, {257, 1024}, {72, 2500}};
-  for (auto [n, k] : shapes) {
-    MLIRContext context;
-    prepareEmission(context);
-    std::vector<std::string> terms;
-    if (k > 2048) // sums over blocks of columns: what matters is where blocks end
-      terms = {"f16", "w4g32a", "k3", "mx4", "#skim.scaled<#skim.codebook<bits = 4, table = i8>>"};
-    else
-      terms.assign(std::begin(kTerms), std::end(kTerms));
-    llvm::append_range(terms, nestedTerms(n, k));
-    std::vector<Weight> weights;
-    std::vector<LinearCase> cases;
-    for (const std::string &text : terms) {
-      Weight weight = makeWeight(context, text, n, k, random);
-      ASSERT_FALSE(weight.values.empty()) << text;
-      weight.info.mode = mode;
-      weight.info.biased = weights.size() % 3 == 0;
-      weight.info.epilogue = weights.size() % 4 == 1 ? LinearEpilogue::Add : LinearEpilogue::Store;
-      cases.push_back(weight.info);
-      weights.push_back(std::move(weight));
-    }
-    auto library = LinearLibrary::build(context, *target, cases);
-    ASSERT_TRUE(bool(library)) << library.message();
-    for (int64_t rows : {1, 3, 40})
-      compare(**library, weights, rows, bf16, team, random);
-  }
+  // Compiling takes most of the time.
+  parallelFor(std::size(shapes), 1, 0, [&, mode = mode](size_t begin, size_t, unsigned) {
+    sweepShape(*target, mode, shapes[begin].first, shapes[begin].second);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, LinearSweep,
