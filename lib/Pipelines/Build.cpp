@@ -12,6 +12,7 @@
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/AtomicOutput.h"
 #include "skim/Support/Json.h"
+#include "skim/Support/Sha256.h"
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/CPU/Step.h"
 #include "skim/Transforms/AssignModes.h"
@@ -244,6 +245,15 @@ bool Build::import() {
   return !work || describe();
 }
 
+/// The hash that a manifest states for a file of the package.
+static Expected<std::string> expectedHash(const Json &manifest, const std::string &folder, const char *file) {
+  Expected<JsonCursor> files = JsonCursor(manifest, folder + "/manifest.json").member("files");
+  if (!files)
+    return files.takeError();
+  Expected<JsonCursor> entry = files->member(file);
+  return entry ? entry->string("sha256") : Expected<std::string>(entry.takeError());
+}
+
 /// The quantized IR, weights and tokenizer of a package.
 bool Build::load() {
   std::string folder = options.model;
@@ -252,9 +262,19 @@ bool Build::load() {
     return !fails(old.takeError());
   if (!old->is_object() || !old->contains("targets") || old->value("version", 0) != 1)
     return !fails(fail("not a package of this version", folder, "a manifest.json of version 1", "another"));
+  // MLIR's bytecode reader trusts its input more than a damaged file deserves.
+  std::string model = folder + "/model.mlirbc";
+  Expected<std::string> expected = expectedHash(*old, folder, "model.mlirbc");
+  Expected<std::string> found = sha256OfFile(model);
+  if (!expected)
+    return !fails(expected.takeError());
+  if (!found)
+    return !fails(found.takeError());
+  if (*expected != *found)
+    return !fails(fail("damaged file", model, "sha256 " + *expected, *found));
   {
     Diagnostics diagnostics(&context, failures);
-    module = parseSourceFile<ModuleOp>(folder + "/model.mlirbc", &context);
+    module = parseSourceFile<ModuleOp>(model, &context);
   }
   if (!module) {
     if (failures.empty())
