@@ -2,6 +2,7 @@
 # is set up on the way, and again in seconds when nothing changed.
 BUILD ?= build
 
+.DEFAULT_GOAL := build
 .PHONY: demo test test-full bench bench-peers build setup format check-format clean
 
 setup:
