@@ -31,13 +31,16 @@ namespace {
 /// Turns diagnostics of passes into Failures, one line each, with their place.
 class Diagnostics {
 public:
-  Diagnostics(MLIRContext *context, std::vector<Failure> &failures)
-      : handler(context, [&failures](Diagnostic &diagnostic) {
+  /// `model`: the location of what stands for the whole model, which is no node.
+  Diagnostics(MLIRContext *context, std::vector<Failure> &failures, std::optional<Location> model = std::nullopt)
+      : handler(context, [&failures, model](Diagnostic &diagnostic) {
           if (diagnostic.getSeverity() != DiagnosticSeverity::Error)
             return success(); // warnings and notes belong to skim-opt
           Failure failure;
           failure.what = diagnostic.str();
-          if (auto name = dyn_cast<NameLoc>(diagnostic.getLocation()))
+          // Many messages name the place themselves.
+          if (auto name = dyn_cast<NameLoc>(diagnostic.getLocation());
+              name && (!model || Location(name) != *model) && !StringRef(failure.what).contains(name.getName()))
             failure.where = "node '" + name.getName().str() + "'";
           failures.push_back(std::move(failure));
           return success();
@@ -134,7 +137,7 @@ bool Build::runPasses(ModuleOp target, llvm::function_ref<void(OpPassManager &)>
   PassManager manager(&context);
   build(manager);
   size_t before = failures.size();
-  Diagnostics diagnostics(&context, failures);
+  Diagnostics diagnostics(&context, failures, target.getLoc());
   if (succeeded(manager.run(target)))
     return true;
   if (failures.size() == before)
@@ -215,11 +218,14 @@ bool Build::generate() {
 bool Build::describe() {
   manifest.addLayers(*module, report);
   return !fails(writeModule(*module, work->file("model.mlirbc"))) &&
-         !fails(manifest.addTokenizer(options, work->workPath())) && !fails(manifest.addSource(options.model));
+         !fails(manifest.addSource(options.model));
 }
 
 /// From ONNX to quantized IR; true if the build goes on.
 bool Build::import() {
+  // First: a wrong tokenizer shall not show after hours of quantizing.
+  if (work && fails(manifest.addTokenizer(options, work->workPath())))
+    return false;
   ImportedONNX imported = importONNX(options.model, &context);
   if (!imported) {
     failures = std::move(imported.failures);
@@ -245,13 +251,22 @@ bool Build::import() {
   return !work || describe();
 }
 
-/// The hash that a manifest states for a file of the package.
-static Expected<std::string> expectedHash(const Json &manifest, const std::string &folder, const char *file) {
-  Expected<JsonCursor> files = JsonCursor(manifest, folder + "/manifest.json").member("files");
+/// The sha256 that a package's manifest has for one of its files.
+static Error checkHash(const JsonCursor &manifest, const std::string &folder, const std::string &name) {
+  Expected<JsonCursor> files = manifest.member("files");
   if (!files)
     return files.takeError();
-  Expected<JsonCursor> entry = files->member(file);
-  return entry ? entry->string("sha256") : Expected<std::string>(entry.takeError());
+  Expected<JsonCursor> facts = files->member(name);
+  if (!facts)
+    return facts.takeError();
+  Expected<std::string> expected = facts->string("sha256"), found = sha256OfFile(folder + "/" + name);
+  if (!expected)
+    return expected.takeError();
+  if (!found)
+    return found.takeError();
+  if (*expected != *found)
+    return fail("damaged file", folder + "/" + name, "sha256 " + *expected, *found);
+  return Error::success();
 }
 
 /// The quantized IR, weights and tokenizer of a package.
@@ -260,21 +275,21 @@ bool Build::load() {
   Expected<Json> old = parseJsonFile(folder + "/manifest.json");
   if (!old)
     return !fails(old.takeError());
-  if (!old->is_object() || !old->contains("targets") || old->value("version", 0) != 1)
-    return !fails(fail("not a package of this version", folder, "a manifest.json of version 1", "another"));
+  JsonCursor root(*old, folder + "/manifest.json");
+  Expected<int64_t> version = root.integer("version");
+  if (!version)
+    return !fails(version.takeError());
+  if (*version != 1)
+    return !fails(fail("package of another version", folder, "version 1", std::to_string(*version)));
+  if (options.compileTo && *options.compileTo < Phase::Fuse)
+    return !fails(fail("phase of a package is done", folder, "--compile-to fuse, generate or package",
+                       std::string(phaseName(*options.compileTo))));
   // MLIR's bytecode reader trusts its input more than a damaged file deserves.
-  std::string model = folder + "/model.mlirbc";
-  Expected<std::string> expected = expectedHash(*old, folder, "model.mlirbc");
-  Expected<std::string> found = sha256OfFile(model);
-  if (!expected)
-    return !fails(expected.takeError());
-  if (!found)
-    return !fails(found.takeError());
-  if (*expected != *found)
-    return !fails(fail("damaged file", model, "sha256 " + *expected, *found));
+  if (fails(checkHash(root, folder, "model.mlirbc")))
+    return false;
   {
     Diagnostics diagnostics(&context, failures);
-    module = parseSourceFile<ModuleOp>(model, &context);
+    module = parseSourceFile<ModuleOp>(folder + "/model.mlirbc", &context);
   }
   if (!module) {
     if (failures.empty())
@@ -283,7 +298,8 @@ bool Build::load() {
   }
   if (options.context > 0)
     setModelContext(*module, options.context);
-  manifest.addFromPackage(*old);
+  if (fails(manifest.addFromPackage(root, report)))
+    return false;
   if (!work)
     return true;
   for (const char *name : {"model.mlirbc", "weights.safetensors", "tokenizer.json", "tokenizer.model",
@@ -312,6 +328,9 @@ bool Build::run() {
     if (!created)
       return !fails(created.takeError());
     work.emplace(std::move(*created));
+    // No phase of this version can continue in its middle: what an interrupted run left is made anew.
+    if (work->resumed() && fails(work->clear()))
+      return false;
   }
   bool isPackage = llvm::sys::fs::is_directory(options.model);
   if (!(isPackage ? load() : import()))

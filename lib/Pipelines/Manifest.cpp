@@ -161,10 +161,35 @@ Error Manifest::addSource(const std::string &model) {
   return Error::success();
 }
 
-void Manifest::addFromPackage(const Json &manifest) {
+Error Manifest::addFromPackage(const JsonCursor &manifest, BuildReport &report) {
   for (const char *key : {"model", "tokenizer", "begin_token", "end_tokens", "layers", "bits", "bytes", "parameters"})
-    if (auto found = manifest.find(key); found != manifest.end())
+    if (auto found = manifest.json().find(key); found != manifest.json().end())
       json[key] = *found;
+  Expected<int64_t> parameters = manifest.integer("parameters", 0);
+  Expected<double> bits = manifest.number("bits");
+  Expected<JsonCursor> bytes = manifest.member("bytes"), layers = manifest.member("layers");
+  for (Error error : {parameters.takeError(), bits.takeError(), bytes.takeError(), layers.takeError()})
+    if (error)
+      return error;
+  Expected<int64_t> total = bytes->integer("total", 0);
+  auto items = layers->elements();
+  for (Error error : {total.takeError(), items.takeError()})
+    if (error)
+      return error;
+  for (const JsonCursor &layer : *items) {
+    Expected<std::string> name = layer.string("name"), kind = layer.stringOr("kind", "linear");
+    Expected<int64_t> size = layer.integer("bytes", 0, *total);
+    for (Error error : {name.takeError(), kind.takeError(), size.takeError()})
+      if (error)
+        return error;
+    if (*kind == "linear" && *name != "lm_head")
+      report.linearBytes += *size;
+  }
+  report.parameters = *parameters;
+  report.bits = *bits;
+  report.bytes = *total;
+  report.otherBytes = *total - std::min<uint64_t>(report.linearBytes, *total);
+  return Error::success();
 }
 
 /// The end tokens that a generation config or the model's own config names.

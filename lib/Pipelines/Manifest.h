@@ -27,8 +27,8 @@ public:
   void setModes(mlir::ModuleOp module);
   /// Hashes of the source model.
   Error addSource(const std::string &model);
-  /// What an existing package says of its model, layers and tokenizer.
-  void addFromPackage(const Json &manifest);
+  /// What an existing package says of its model, layers and tokenizer; fills `report` too.
+  Error addFromPackage(const JsonCursor &manifest, BuildReport &report);
   /// Copies tokenizer files beside the model (or from `options.tokenizer`) and
   /// records begin and end tokens.
   Error addTokenizer(const BuildOptions &options, const std::string &folder);

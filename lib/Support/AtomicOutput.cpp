@@ -284,6 +284,17 @@ Error AtomicDirectory::makeFolder(std::string_view name) const {
   return Error::success();
 }
 
+Error AtomicDirectory::clear() const {
+  std::error_code error;
+  for (fs::directory_iterator it(work, error), end; !error && it != end; it.increment(error))
+    if (it->path().filename() != lockName) {
+      fs::remove_all(it->path(), error);
+      if (error)
+        break;
+    }
+  return error ? Error(writeFailure(work, error.value())) : Error::success();
+}
+
 /// Every file below `root` to disk: delayed write errors show here at the latest.
 static Error syncTree(const std::string &root) {
   std::error_code error;

@@ -6,6 +6,7 @@
 #include "skim/Support/Resources.h"
 
 #include <cstdio>
+#include <filesystem>
 #include <unistd.h>
 
 using namespace skim;
@@ -54,11 +55,8 @@ static Error build(const BuildOptions &given, const std::string &compileTo) {
   Stopwatch watch;
   AnonymousMemorySampler memory;
   BuildOptions options = given;
-  if (!compileTo.empty()) {
+  if (!compileTo.empty())
     options.compileTo = parsePhase(compileTo);
-    if (!options.compileTo)
-      return fail("unknown phase", "--compile-to", phaseNames(), compileTo);
-  }
   options.progress = [&](const QuantizedLayer &layer) { printProgress(layer, watch); };
   BuildReport report;
   std::vector<Failure> failures;
@@ -78,6 +76,18 @@ static Error runImport(const Options &options) {
   std::vector<Failure> failures;
   std::string output = options.build.output.empty() ? "-" : options.build.output;
   return importModel(options.build.model, output, options.raise, failures) ? Error::success() : reportAll(failures);
+}
+
+static Error checkPhase(const Options &options) {
+  if (!options.compileTo.empty() && !parsePhase(options.compileTo))
+    return fail("unknown phase", "--compile-to", phaseNames(), options.compileTo);
+  return Error::success();
+}
+
+static Error checkQuantize(const Options &options) {
+  if (options.build.allocate.format.empty() && options.bits.empty() && options.size.empty() && options.plan.empty())
+    return fail("quantize needs a format", "", "--format (w4g128, k4, k3, ...)", "none");
+  return checkPhase(options);
 }
 
 /// What the contract promises and later versions hold.
@@ -102,14 +112,16 @@ static Error runQuantize(const Options &options) {
     return notYet("--tune", "no --tune");
   if (options.dryRun)
     return notYet("--dry-run", "no --dry-run");
-  if (options.build.allocate.format.empty())
-    return fail("quantize needs a format", "", "--format (w4g128, k4, k3, ...)", "none");
   // The method follows from the format's leaf: nothing else is known for it here.
   const std::string &format = options.build.allocate.format;
   const char *natural = format.find("codebook") != std::string::npos || format[0] == 'k' ? "kmeans" : "rtn";
   if (options.method != "auto" && options.method != natural)
     return fail("method not in this version", "--method", std::string("auto or ") + natural + " for " + format,
                 options.method);
+  std::error_code code;
+  if (std::filesystem::is_directory(options.build.model, code))
+    return fail("quantize needs a model", options.build.model, "an ONNX file", "a folder",
+                "a package's code is rebuilt by skim compile");
   BuildOptions build = options.build;
   build.mode = options.activations;
   return ::build(build, options.compileTo);
@@ -139,8 +151,8 @@ void skim::tool::addImport(CLI::App &app, Action &action) {
 
 void skim::tool::addQuantize(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command =
-      addCommand(app, action, "quantize", "an ONNX model to a package of fewer bits", options, runQuantize);
+  CLI::App *command = addCommand(app, action, "quantize", "an ONNX model to a package of fewer bits", options, runQuantize,
+                                 checkQuantize);
   command->add_option("model", options->build.model, "MODEL.onnx")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
   command->add_option("--format", options->build.allocate.format, "term for the linears: w4g128, k3, #skim....");
@@ -167,7 +179,8 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
 
 void skim::tool::addCompile(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command = addCommand(app, action, "compile", "code for a target, weights as they are", options, runCompile);
+  CLI::App *command =
+      addCommand(app, action, "compile", "code for a target, weights as they are", options, runCompile, checkPhase);
   command->add_option("model", options->build.model, "MODEL.onnx or IN.skim")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
   command->add_option("--activations", options->build.mode, "activation mode: f32 or bf16 (default: the target's)");

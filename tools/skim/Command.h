@@ -31,12 +31,19 @@ void addLater(CLI::App &app, Action &action);
 /// Parses and runs; the whole of main. `add` adds the program's commands.
 int runProgram(int argc, char **argv, const std::function<void(CLI::App &, Action &)> &add);
 
-/// Adds a subcommand whose parsed options outlive parsing.
+/// Adds a subcommand whose parsed options outlive parsing. `check` says what is
+/// wrong with options that only together are wrong usage.
 template <typename Options>
 CLI::App *addCommand(CLI::App &app, Action &action, const std::string &name, const std::string &summary,
-                     std::shared_ptr<Options> options, Error (*run)(const Options &)) {
+                     std::shared_ptr<Options> options, Error (*run)(const Options &),
+                     Error (*check)(const Options &) = nullptr) {
   CLI::App *command = app.add_subcommand(name, summary);
-  command->callback([&action, options, run] { action = [options, run] { return run(*options); }; });
+  command->callback([&action, options, run, check] {
+    if (check)
+      if (Error error = check(*options))
+        throw CLI::ValidationError(error.message());
+    action = [options, run] { return run(*options); };
+  });
   return command;
 }
 

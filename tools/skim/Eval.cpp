@@ -112,7 +112,13 @@ static Expected<std::vector<std::vector<int32_t>>> readWindows(const Options &op
     Expected<std::vector<std::vector<int32_t>>> lines = readTokenIds(options.tokenIds);
     if (!lines)
       return lines.takeError();
+    // The last id of a line is only scored, never given to the model, which would check it.
+    int32_t vocabulary = static_cast<int32_t>(model.info().vocabulary);
     for (std::vector<int32_t> &line : *lines) {
+      for (int32_t id : line)
+        if (id < 0 || id >= vocabulary)
+          return fail("token out of range", options.tokenIds, "ids from 0 to " + std::to_string(vocabulary - 1),
+                      std::to_string(id));
       if (options.length > 0 && static_cast<int64_t>(line.size()) > options.length)
         line.resize(options.length);
       windows.push_back(std::move(line));
@@ -144,9 +150,13 @@ static Expected<std::vector<std::vector<int32_t>>> readWindows(const Options &op
   return windows;
 }
 
-static Error run(const Options &options) {
+static Error check(const Options &options) {
   if (options.text.empty() == options.tokenIds.empty())
     return fail("eval needs a text", "", "either --text or --token-ids", options.text.empty() ? "none" : "both");
+  return Error::success();
+}
+
+static Error run(const Options &options) {
   Stopwatch watch;
   Expected<Model> model = Model::open(options.package, options.model);
   if (!model)
@@ -204,7 +214,7 @@ static Error run(const Options &options) {
 
 void skim::tool::addEval(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command = addCommand(app, action, "eval", "perplexity of a text, KL against another package", options, run);
+  CLI::App *command = addCommand(app, action, "eval", "perplexity of a text, KL against another package", options, run, check);
   command->add_option("package", options->package, "OUT.skim")->required();
   command->add_option("--text", options->text, "UTF-8 text, tokenized whole");
   command->add_option("--token-ids", options->tokenIds, "one sequence of ids a line");

@@ -176,10 +176,14 @@ static Error runChat(const Model &model, const Options &options, std::vector<int
   }
 }
 
-static Error run(const Options &options) {
+static Error check(const Options &options) {
   if (options.hasTokenIds + (options.hasPrompt || options.chat) != 1)
     return fail("run needs something to continue", "", "one of --prompt, --chat and --token-ids",
                 options.hasTokenIds ? "several" : "none");
+  return Error::success();
+}
+
+static Error run(const Options &options) {
   Expected<Model> model = Model::open(options.package, options.model);
   if (!model)
     return model.takeError();
@@ -191,7 +195,7 @@ static Error run(const Options &options) {
 
 void skim::tool::addRun(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command = addCommand(app, action, "run", "generates text", options, run);
+  CLI::App *command = addCommand(app, action, "run", "generates text", options, run, check);
   command->add_option("package", options->package, "OUT.skim")->required();
   command->add_option_function<std::string>(
       "--prompt",

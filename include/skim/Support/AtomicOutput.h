@@ -81,6 +81,8 @@ public:
   Error makeFolder(std::string_view name) const;
   /// True if work of an interrupted run was found (only with `resume`).
   bool resumed() const { return stale; }
+  /// Removes all that the work holds.
+  Error clear() const;
   /// Keep the work for a later `resume` if this object goes without commit.
   void keepIfUnfinished() { keep = true; }
 

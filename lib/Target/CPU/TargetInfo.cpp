@@ -109,8 +109,9 @@ std::string_view skim::spellLaneSet(LaneSet set) {
 
 Expected<TargetInfo> skim::parseCPUTarget(std::string_view name) {
   llvm::StringRef rest(name);
-  Expected<TargetInfo> info = fail("unknown target", std::string(name),
-                                   "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64, cpu:portable or cpu-sim:…", "");
+  Expected<TargetInfo> info =
+      fail(rest.starts_with("nvidia") ? "GPU targets are not in this version" : "unknown target", "",
+           "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64, cpu:portable or cpu-sim:…", std::string(name));
   bool simulated = rest.consume_front("cpu-sim:");
   if (!simulated && !rest.consume_front("cpu:")) {
     if (rest != "cpu")

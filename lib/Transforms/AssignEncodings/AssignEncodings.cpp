@@ -43,7 +43,7 @@ private:
     if (encoding && activations.empty())
       return encoding;
     if (encoding)
-      error = "expected a weight's format, got one with activations ('" + text.str() + "')";
+      error = "expected a weight's format (activations such as -a8 are not in this version), got '" + text.str() + "'";
     return getOperation().emitError() << "option '" << option << "': " << error;
   }
 };

@@ -145,6 +145,10 @@ void QuantizeWeightsPass::runOnOperation() {
   std::vector<TensorSpec> specs;
   for (Piece &piece : pieces) {
     piece.first = specs.size();
+    // Before any work is done.
+    if (piece.encoding && !WeightWriter::hasQuantizer(piece.encoding))
+      return reportAt(piece.source, fail("no quantizer for this format", piece.layer, "uniform, codebook or dense",
+                                         piece.encoding.getShortName()));
     auto add = [&](std::string name, RankedTensorType type) -> Error {
       std::optional<DType> dtype = dtypeOf(type.getElementType());
       if (!dtype)

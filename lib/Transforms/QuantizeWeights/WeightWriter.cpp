@@ -214,6 +214,8 @@ static CodebookFormat describe(CodebookAttr attr) {
   return format;
 }
 
+bool WeightWriter::hasQuantizer(WeightEncoding encoding) { return isa<UniformAttr, CodebookAttr>(encoding); }
+
 Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding encoding,
                                               ArrayRef<Component> components, size_t first) {
   Expected<WeightRows> matrix = weightRows(source);
@@ -263,8 +265,8 @@ Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding 
       Expected<QuantizedMatrix> quantized = quantizeUniform(block, format, options);
       return quantized ? store(*quantized, common.firstRow) : quantized.takeError();
     });
-  } else if (auto codebook = dyn_cast<CodebookAttr>(encoding)) {
-    CodebookFormat format = describe(codebook);
+  } else {
+    CodebookFormat format = describe(cast<CodebookAttr>(encoding));
     std::optional<StoredTable> table;
     if (format.tensorScope) {
       SharedTableFit fit(format);
@@ -285,8 +287,6 @@ Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding 
                                                     : quantizeCodebook(block, MatrixView(), format, options);
         return quantized ? store(*quantized, options.firstRow) : quantized.takeError();
       });
-  } else {
-    error = fail("no quantizer for this format", matrix->name(), "uniform, codebook or dense", encoding.getShortName());
   }
   if (error) {
     // The quantizer knows row and column; the layer is ours to add.

@@ -49,6 +49,8 @@ public:
   WeightWriter(SafetensorsWriter &writer, std::string base, unsigned threads)
       : writer(writer), base(std::move(base)), threads(threads) {}
 
+  /// Whether `quantize` knows the format.
+  static bool hasQuantizer(WeightEncoding encoding);
   /// Tensors `first` … get the components of the source in `encoding`.
   Expected<WeightResult> quantize(mlir::Operation *source, WeightEncoding encoding,
                                   llvm::ArrayRef<Component> components, size_t first);

@@ -1,0 +1,167 @@
+"""Packages of the tiny model against numpy: an own forward pass, an own decoder.
+
+    check_tiny.py FOLDER_WITH_MODEL WORK_FOLDER
+
+Every format on every target of this machine: the logits that generated code
+gives are those of the weights that the package holds, decoded here from
+weights.safetensors by the contract's equations.
+"""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+
+SEQUENCES = [[5], [7, 0, 273], list(range(3, 260, 5)), [100] * 33, list(range(96))]
+
+
+def run(*arguments):
+    result = subprocess.run(["skim", *arguments], capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"skim {' '.join(arguments)}: status {result.returncode}: {result.stderr}")
+    return result.stdout
+
+
+def read_safetensors(path):
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header, data = json.loads(file.read(length)), file.read()
+    kinds = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
+    return {name: np.frombuffer(data[entry["data_offsets"][0] : entry["data_offsets"][1]], kinds[entry["dtype"]])
+            .reshape(entry["shape"]) for name, entry in header.items() if entry.get("dtype") in kinds}
+
+
+def unpack(rows, bits, count):
+    """Codes of a matrix of packed rows, lowest bit first."""
+    ones = np.unpackbits(rows, axis=-1, bitorder="little")[:, : bits * count]
+    return (ones.reshape(len(rows), count, bits) << np.arange(bits)).sum(-1)
+
+
+def decode(tensors, name, columns, bits, group, asymmetric):
+    """A linear's weight as the contract defines it."""
+    if name in tensors:
+        return tensors[name].astype(np.float32)
+    codes = unpack(tensors[name + ".codes"], bits, columns)
+    if name + ".table" in tensors:
+        table = tensors[name + ".table"].astype(np.float32)
+        if name + ".table_scale" in tensors:
+            table = tensors[name + ".table"].view(np.int8) * tensors[name + ".table_scale"].astype(np.float32)[:, None]
+        return np.take_along_axis(table, codes, 1)
+    spread = lambda values: np.repeat(values, group or columns, axis=1)[:, :columns]
+    scales = tensors[name + ".scales"].astype(np.float32).reshape(len(codes), -1)
+    zeros = unpack(tensors[name + ".zeros"], bits, scales.shape[1]) if asymmetric else np.full(scales.shape, 1 << (bits - 1))
+    return spread(scales) * (codes - spread(zeros))
+
+
+class Tiny:
+    """The model's mathematics in float64."""
+
+    heads, kv_heads, head, layers, epsilon, theta = 3, 1, 16, 2, 1e-5, 10000.0
+
+    def __init__(self, source, weight):
+        self.norms, self.weight = source, weight
+
+    def norm(self, x, name):
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.epsilon) * self.norms[name]
+
+    def rotate(self, x):
+        angles = np.arange(len(x))[:, None] * self.theta ** -(np.arange(0, self.head, 2) / self.head)
+        cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+        a, b = np.split(x.reshape(len(x), -1, self.head), 2, axis=-1)
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    def logits(self, ids):
+        x = self.weight("model.embed_tokens").astype(np.float64)[ids]
+        hidden = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
+        for i in range(self.layers):
+            layer = f"model.layers.{i}."
+            linear = lambda y, name: y @ self.weight(layer + name).T.astype(np.float64)
+            y = self.norm(x, layer + "input_layernorm.weight")
+            q, k = self.rotate(linear(y, "self_attn.q_proj")), self.rotate(linear(y, "self_attn.k_proj"))
+            v = linear(y, "self_attn.v_proj").reshape(len(ids), self.kv_heads, self.head)
+            k, v = (np.repeat(part, self.heads // self.kv_heads, 1) for part in (k, v))
+            scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(self.head) + hidden
+            scores = np.exp(scores - scores.max(-1, keepdims=True))
+            scores /= scores.sum(-1, keepdims=True)
+            x = x + linear(np.einsum("hqk,khd->qhd", scores, v).reshape(len(ids), -1), "self_attn.o_proj")
+            y = self.norm(x, layer + "post_attention_layernorm.weight")
+            gate = linear(y, "mlp.gate_proj")
+            x = x + linear(gate / (1 + np.exp(-gate)) * linear(y, "mlp.up_proj"), "mlp.down_proj")
+        return self.norm(x, "model.norm.weight") @ self.weight("lm_head").T.astype(np.float64)
+
+
+def check(label, package, model, ids_file, tolerance):
+    output = package + ".logits"
+    run("logits", package, "--token-ids", ids_file, "-o", output)
+    logits = read_safetensors(output)
+    worst = 0.0
+    for i, ids in enumerate(SEQUENCES):
+        expected = model.logits(ids)
+        assert logits[str(i)].shape == expected.shape
+        worst = max(worst, np.abs(logits[str(i)] - expected).max())
+    print(f"{label}: largest difference {worst:.2e}")
+    if not worst <= tolerance:
+        sys.exit(f"{label}: expected a difference of at most {tolerance}, got {worst}")
+    # One token at a time: the other schedule, over a growing cache.
+    ids = SEQUENCES[1] + [int(word) for word in run("run", package, "--token-ids", " ".join(map(str, SEQUENCES[1])), "--tokens", "24").split()]
+    expected = model.logits(ids)
+    for at in range(len(SEQUENCES[1]), len(ids)):
+        row = expected[at - 1]
+        if not row[ids[at]] >= row.max() - 2 * tolerance:
+            sys.exit(f"{label}: token {at}: expected {row.argmax()}, got {ids[at]}")
+
+
+def main(folder, work):
+    source = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(os.path.join(folder, "model.onnx")).graph.initializer}
+    os.makedirs(work, exist_ok=True)
+    ids_file = os.path.join(work, "ids.txt")
+    with open(ids_file, "w") as file:
+        file.writelines(" ".join(map(str, ids)) + "\n" for ids in SEQUENCES)
+    onnx_path = os.path.join(folder, "model.onnx")
+
+    def original(layer):
+        if layer in ("model.embed_tokens", "lm_head"):
+            return source["model.embed_tokens.weight"]
+        return source[layer + ".weight"].T
+
+    flags = open("/proc/cpuinfo").read()
+    targets = ["cpu", "cpu:portable", "cpu-sim:x86-64-v4"] if "x86" in os.uname().machine else ["cpu"]
+    targets += ["cpu:x86-64-v3"] if " avx2 " in flags else []
+    targets += ["cpu:x86-64-v4"] if " avx512bw " in flags else []
+    dense = os.path.join(work, "dense.skim")
+    targets_options = [word for target in targets for word in ("--target", target)]
+    run("compile", onnx_path, "-o", dense, *targets_options)
+    built = json.load(open(os.path.join(dense, "manifest.json")))["targets"]
+    assert sorted(built) == sorted(targets), built.keys()
+    check("dense", dense, Tiny(source, original), ids_file, 2e-4)
+    reference = None
+    for target in targets:
+        output = os.path.join(work, "target.safetensors")
+        run("logits", dense, "--token-ids", ids_file, "-o", output, "--target", target)
+        logits = read_safetensors(output)
+        reference = reference or logits
+        worst = max(np.abs(logits[key] - reference[key]).max() for key in reference)
+        print(f"dense {target}: largest difference from {targets[0]} {worst:.2e}")
+        if not worst <= 2e-4:
+            sys.exit(f"{target} differs from {targets[0]}: {worst}")
+
+    for term, bits, group, asymmetric in [("w4g16", 4, 16, False), ("w3g32a", 3, 32, True), ("w8", 8, 0, False), ("w5", 5, 0, False),
+                                          ("w2g16a", 2, 16, True), ("k4", 4, 0, False), ("k3", 3, 0, False), ("k3i", 3, 0, False)]:
+        for mode, tolerance in (("f32", 2e-4), ("bf16", 0.3)):
+            package = os.path.join(work, f"{term}-{mode}.skim")
+            run("quantize", onnx_path, "-o", package, "--format", term, "--activations", mode)
+            tensors = read_safetensors(os.path.join(package, "weights.safetensors"))
+
+            def weight(layer):
+                name = "model.embed_tokens" if layer == "lm_head" else layer
+                columns = original(layer).shape[1]
+                return decode(tensors, name + ".weight", columns, bits, group, asymmetric)
+
+            check(f"{term} {mode}", package, Tiny(source, weight), ids_file, tolerance)
+
+
+main(*sys.argv[1:])
