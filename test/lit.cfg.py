@@ -26,6 +26,13 @@ config.substitutions.append(("%python", python))
 for package in ["numpy", "tokenizers"]:
     if subprocess.run([python, "-c", "import " + package], capture_output=True).returncode == 0:
         config.available_features.add(package)
+if subprocess.run([python, "-c", "import gguf, onnx"], capture_output=True).returncode == 0:
+    config.available_features.add("onnx")  # models that tests write themselves
+inputs = os.path.join(config.test_source_root, "Inputs")
+config.substitutions.append(("%fails", f"{python} {inputs}/fails.py"))
+config.substitutions.append(("%tiny_llama", f"{python} {config.test_source_root}/Integration/Inputs/make_tiny_llama.py"))
+if lit_config.params.get("full"):
+    config.available_features.add("full")
 
 # Trained models and exports that are not part of the project.
 shared = os.environ.get("SKIM_SHARED", os.path.join(config.skim_source, "..", "shared"))

@@ -217,8 +217,7 @@ bool Build::generate() {
 /// The package's own description of the quantized model, and the IR itself.
 bool Build::describe() {
   manifest.addLayers(*module, report);
-  return !fails(writeModule(*module, work->file("model.mlirbc"))) &&
-         !fails(manifest.addSource(options.model));
+  return !fails(writeModule(*module, work->file("model.mlirbc"))) && !fails(manifest.addSource(options.model));
 }
 
 /// From ONNX to quantized IR; true if the build goes on.
@@ -362,6 +361,14 @@ bool Build::summarize(ModelSummary &summary) {
       add(linear.getWeight(), linear.getLayer(), linear.getOnnxName());
     else if (auto embed = dyn_cast<EmbedOp>(op))
       add(embed.getTable(), embed.getLayer(), embed.getOnnxName());
+  });
+  // Norms and biases, as far as they are no part of a weight.
+  module->walk([&](Operation *op) {
+    if (!isa<ExternalOp, arith::ConstantOp>(op) || llvm::any_of(op->getUsers(), llvm::IsaPred<AssembleOp>))
+      return;
+    auto type = dyn_cast<RankedTensorType>(op->getResult(0).getType());
+    if (type && type.getRank() > 0 && isa<FloatType>(type.getElementType()) && counted.insert(op->getResult(0)).second)
+      summary.parameters += type.getNumElements();
   });
   return true;
 }

@@ -151,8 +151,8 @@ void skim::tool::addImport(CLI::App &app, Action &action) {
 
 void skim::tool::addQuantize(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command = addCommand(app, action, "quantize", "an ONNX model to a package of fewer bits", options, runQuantize,
-                                 checkQuantize);
+  CLI::App *command = addCommand(app, action, "quantize", "an ONNX model to a package of fewer bits", options,
+                                 runQuantize, checkQuantize);
   command->add_option("model", options->build.model, "MODEL.onnx")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
   command->add_option("--format", options->build.allocate.format, "term for the linears: w4g128, k3, #skim....");

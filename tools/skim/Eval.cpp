@@ -214,7 +214,8 @@ static Error run(const Options &options) {
 
 void skim::tool::addEval(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command = addCommand(app, action, "eval", "perplexity of a text, KL against another package", options, run, check);
+  CLI::App *command =
+      addCommand(app, action, "eval", "perplexity of a text, KL against another package", options, run, check);
   command->add_option("package", options->package, "OUT.skim")->required();
   command->add_option("--text", options->text, "UTF-8 text, tokenized whole");
   command->add_option("--token-ids", options->tokenIds, "one sequence of ids a line");

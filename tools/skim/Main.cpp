@@ -22,7 +22,8 @@ int skim::tool::runProgram(int argc, char **argv, const std::function<void(CLI::
   Action action;
   add(app, action);
   // CLI11 only misses a command; a wrong name deserves to be said.
-  if (argc > 1 && argv[1][0] != '-' && !app.get_subcommand_no_throw(argv[1]))
+  if (argc > 1 && argv[1][0] != '-' &&
+      app.get_subcommands([&](const CLI::App *command) { return command->get_name() == argv[1]; }).empty())
     return report(fail("unknown command", "", "one of skim --help", argv[1]).message(), 2);
   try {
     app.parse(argc, argv);

@@ -1,7 +1,7 @@
 """Writes a tiny LLaMA with random weights in ONNX, with a tokenizer.
 
     make_tiny_llama.py FOLDER [--inline] [--untied] [--layers N] [--seed S]
-                       [--poison TENSOR:ROW:COLUMN:VALUE]
+                       [--context N] [--poison TENSOR:ROW:COLUMN:VALUE]
 
 The same graph as scripts/gguf_to_onnx.py writes (its builder is used): fused
 attention with a cache. Sizes are chosen to be awkward for vectors. `--inline`
@@ -35,10 +35,10 @@ class Tiny:
     """Stands where gguf_to_onnx reads a GGUF file."""
 
     heads, kv_heads, head, ffn = 3, 1, 16, 104
-    hidden, epsilon, context, theta = 48, 1e-5, 96, 10000.0
+    hidden, epsilon, theta = 48, 1e-5, 10000.0
 
     def __init__(self, options):
-        self.layers = options.layers
+        self.layers, self.context = options.layers, options.context
         self.random = np.random.default_rng(options.seed)
         self.poison = options.poison.split(":") if options.poison else None
         self.tokens = SPECIAL + byte_characters() + [merge.replace(" ", "") for merge in MERGES]
@@ -75,6 +75,7 @@ def main():
     parser.add_argument("--untied", action="store_true")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--context", type=int, default=96)
     parser.add_argument("--poison")
     options = parser.parse_args()
     source = Tiny(options)
