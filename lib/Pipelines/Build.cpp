@@ -306,6 +306,14 @@ bool Build::load() {
     std::string from = folder + "/" + name;
     if (!llvm::sys::fs::exists(from))
       continue;
+    Expected<JsonCursor> files = root.member("files");
+    Expected<JsonCursor> facts = files ? files->member(name) : Expected<JsonCursor>(files.takeError());
+    Expected<int64_t> bytes = facts ? facts->integer("bytes", 0) : Expected<int64_t>(facts.takeError());
+    uint64_t size = 0;
+    if (!bytes)
+      return !fails(bytes.takeError());
+    if (llvm::sys::fs::file_size(from, size) || size != static_cast<uint64_t>(*bytes))
+      return !fails(fail("damaged file", from, std::to_string(*bytes) + " bytes", std::to_string(size)));
     // A link costs nothing; packages on other file systems are copied.
     if (llvm::sys::fs::create_hard_link(from, work->file(name)))
       if (std::error_code code = llvm::sys::fs::copy_file(from, work->file(name)))

@@ -2,9 +2,9 @@
 
     check_smollm2.py SHARED_DATA MODELS WORK_FOLDER [--full]
 
-Unquantized, perplexity is the reference's within 0.1%. At three code bits a
-weight, exact k-means is nearer to the unquantized model than rounding. What the
-quantized models measure is printed; --full takes more text and more formats.
+Unquantized, perplexity is the reference's within 0.1%. At equal code bits, exact
+k-means is nearer to every weight than rounding. What the quantized models
+measure is printed; --full takes more text and more formats.
 """
 
 import argparse
@@ -41,17 +41,19 @@ def main():
     if found["tokens"] != expected["tokens"] or not abs(found["perplexity"] / expected["value"] - 1) <= 1e-3:
         sys.exit(f"expected {expected}, got {found}")
 
-    divergence = {}
+    errors = {}
     for term in ["w3", "k3"] + (["w4", "k4", "w4g128", "w3g32a", "k2", "w2g32a"] if options.full else []):
         package = os.path.join(options.work, "quantized.skim")
         summary = skim("quantize", model, "-o", package, "--format", term, "--tokenizer", tokenizer).stderr.splitlines()[-1]
         found = json.loads(skim("eval", package, "--text", text, "--length", "256", "--sequences", "20" if options.full else "4",
                                 "--against", base, "--json").stdout)
-        divergence[term] = found["kl_mean"]
+        layers = json.loads(skim("inspect", package, "--json").stdout)["layers"]
+        errors[term] = {layer["name"]: layer["error"] for layer in layers if layer["format"] == term}
         print(f"{term}: KL {found['kl_mean']:.4f}, perplexity {found['perplexity']:.3f}, same top token {found['top1_agreement']:.3f}; {summary.partition(': ')[2]}", flush=True)
     for codebook, uniform in [("k3", "w3")] + ([("k4", "w4")] if options.full else []):
-        if not divergence[codebook] < divergence[uniform]:
-            sys.exit(f"expected {codebook} better than {uniform}, got {divergence}")
+        worse = [name for name, error in errors[codebook].items() if not error < errors[uniform][name]]
+        if worse or len(errors[codebook]) != 210:
+            sys.exit(f"expected {codebook} better than {uniform} in 210 layers, got worse: {worse}")
 
 
 main()
