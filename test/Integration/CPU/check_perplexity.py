@@ -1,10 +1,11 @@
 """Perplexity of the trained llama2.c models as their references measured it.
 
-    check_perplexity.py SHARED_DATA WORK_FOLDER MODEL…
+    check_perplexity.py [--quantize] SHARED_DATA WORK_FOLDER MODEL…
 
 The first 100 non-empty blocks of TinyStories, begin token first, cut to the
 model's context; ids come from an own encoder, so that tokens cannot be wrong in
-the same way twice.
+the same way twice. With --quantize, exact k-means must be nearer to the model
+(KL) than rounding, at 3 and at 4 code bits a weight.
 """
 
 import json
@@ -65,7 +66,26 @@ class Encoder:
             ids[best[0] : best[0] + 2] = [best[1]]
 
 
-def main(shared, work, *models):
+def skim(*arguments):
+    result = subprocess.run(["skim", *arguments], capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"skim {' '.join(arguments)}: {result.stderr}")
+    return result.stdout
+
+
+def compare_quantizers(model, path, base, ids):
+    package = base + ".quantized.skim"
+    for uniform, codebook in (("w3", "k3"), ("w4", "k4")):
+        found = {}
+        for term in (uniform, codebook):
+            skim("quantize", path, "-o", package, "--format", term)
+            found[term] = json.loads(skim("eval", package, "--token-ids", ids, "--sequences", "40", "--against", base, "--json"))
+        print(f"{model}: " + ", ".join(f"{term} KL {facts['kl_mean']:.4f} perplexity {facts['perplexity']:.4f}" for term, facts in found.items()))
+        if not found[codebook]["kl_mean"] < found[uniform]["kl_mean"]:
+            sys.exit(f"{model}: expected {codebook} better than {uniform}")
+
+
+def main(shared, work, *models, quantize):
     os.makedirs(work, exist_ok=True)
     with open(os.path.join(shared, "text/tinystories_val_1k.txt"), encoding="utf-8") as file:
         blocks = [block.strip() for block in re.split(r"\n\s*\n", file.read())]
@@ -82,15 +102,15 @@ def main(shared, work, *models):
         with open(ids, "w") as file:
             file.writelines(" ".join(map(str, [1, *encoder.encode(block)][:length])) + "\n" for block in blocks)
         package = os.path.join(work, model + ".skim")
-        for command in (["compile", os.path.join(folder, "model.onnx"), "-o", package],
-                        ["eval", package, "--token-ids", ids, "--json"]):
-            result = subprocess.run(["skim", *command], capture_output=True, text=True)
-            if result.returncode:
-                sys.exit(f"skim {' '.join(command)}: {result.stderr}")
-        found, expected = json.loads(result.stdout), facts["perplexity"]
+        path = os.path.join(folder, "model.onnx")
+        skim("compile", path, "-o", package)
+        found, expected = json.loads(skim("eval", package, "--token-ids", ids, "--json")), facts["perplexity"]
         print(f"{model}: perplexity {found['perplexity']:.4f} over {found['tokens']} tokens, reference {expected['value']:.4f} over {expected['tokens']}")
         if found["tokens"] != expected["tokens"] or not abs(found["perplexity"] / expected["value"] - 1) <= TOLERANCE:
             sys.exit(f"{model}: expected {expected}, got {found}")
+        if quantize:
+            compare_quantizers(model, path, package, ids)
 
 
-main(*sys.argv[1:])
+words = [word for word in sys.argv[1:] if word != "--quantize"]
+main(*words, quantize=words != sys.argv[1:])
