@@ -61,7 +61,8 @@ struct AllocationFamily {
   /// whole bytes, the row's table or scales. See storedRowBytes.
   std::vector<uint64_t> rowBytes;
   /// [rows, widths]: what is lost with that width, comparable over the whole
-  /// model. Need not fall with the bytes. Owned by the caller.
+  /// model. Need not fall with the bytes. Owned by the caller, who keeps it for
+  /// as long as the Allocator.
   std::span<const double> errors;
 
   size_t widths() const { return rowBytes.size(); }
