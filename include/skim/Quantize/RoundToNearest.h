@@ -4,12 +4,16 @@
 
 #include "skim/Quantize/Matrix.h"
 
+#include <span>
+
 namespace skim {
 
 struct UniformOptions : QuantizeOptions {
   /// Also try smaller ranges that clip the extremes and keep what gives a group
   /// the least squared error. Off: the range covers every value.
   bool searchClipping = false;
+  /// What an error in each column counts in that search [K], H_kk say; empty: ones.
+  std::span<const float> clippingWeights;
 };
 
 /// Quantizes a block of rows to `#skim.uniform`.
