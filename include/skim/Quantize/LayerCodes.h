@@ -45,7 +45,7 @@ struct RecordOptions : CodeOptions {
 struct LayerRecord {
   int64_t rows = 0, columns = 0;
   unsigned minBits = 1, maxBits = 0;
-  /// [N, widths]: errors[i · widths() + b − minBits]; never rises with b.
+  /// [N, widths]: errors[i · widths() + b − minBits] of what `codes` decode to.
   std::vector<float> errors;
   /// One a width, as quantizeCodebook makes them: `codes`, `table` and for I8
   /// `table_scale`.

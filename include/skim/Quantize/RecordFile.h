@@ -26,21 +26,23 @@ struct RecordedShape {
   int64_t rows = 0, columns = 0;
 };
 
-/// The options as they enter a record's key.
+/// The options that decide what a record holds, as they stand in its metadata
+/// (all but threads).
 std::string recordKey(const RecordOptions &options);
 
 /// Writes a record layer by layer, in any order; it appears whole at finish().
+/// add() may be called from several threads, for different layers.
 class RecordWriter {
 public:
   /// `hashes`: what the record belongs to, such as model and statistics.
   static Expected<RecordWriter> create(const std::string &path, const std::vector<RecordedShape> &layers,
-                                       const RecordOptions &options, const std::map<std::string, std::string> &hashes,
-                                       bool resume = false);
+                                       const RecordOptions &options, const std::map<std::string, std::string> &hashes);
   Error add(const std::string &layer, const LayerRecord &record);
   Error finish();
 
 private:
-  explicit RecordWriter(SafetensorsWriter writer) : writer(std::move(writer)) {}
+  RecordWriter(SafetensorsWriter writer, std::map<std::string, size_t> indexOf)
+      : writer(std::move(writer)), indexOf(std::move(indexOf)) {}
   SafetensorsWriter writer;
   std::map<std::string, size_t> indexOf; // tensor name → index
 };
@@ -52,13 +54,13 @@ public:
   /// fails as well, saying which differs: callers then record anew.
   static Expected<RecordFile> open(const std::string &path, const RecordOptions &options,
                                    const std::map<std::string, std::string> &hashes);
-  /// Errors and shape only; `codes` stays empty.
+  /// Errors and shape only; `codes` stays empty. Fails if the layer is not there.
   Expected<LayerRecord> errors(const std::string &layer) const;
-  /// All of a layer.
-  Expected<LayerRecord> load(const std::string &layer) const;
+  /// All of a layer, whose rows have `columns` weights.
+  Expected<LayerRecord> load(const std::string &layer, int64_t columns) const;
 
 private:
-  explicit RecordFile(SafetensorsFile file) : file(std::move(file)) {}
+  RecordFile(SafetensorsFile file, const RecordOptions &options) : file(std::move(file)), options(options) {}
   Expected<LayerRecord> read(const std::string &layer, bool withCodes) const;
   SafetensorsFile file;
   RecordOptions options;

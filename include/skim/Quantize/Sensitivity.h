@@ -44,17 +44,18 @@ struct SensitivityOptions {
 /// diagonal only inside of solvers: errors keep the units of the statistics.
 class Sensitivity {
 public:
-  /// From a layer's statistics. Fails, naming `layer` and the tensor, where
-  /// sizes do not fit or a value is NaN, infinite or negative on a diagonal.
+  /// From the statistics of a layer of `rows` outputs. Fails, naming `layer` and
+  /// the tensor, where sizes do not fit, a value is NaN or infinite, or a sum of
+  /// squares is negative.
   /// Stated fallbacks:
   ///  - no guided moment: the plain one; no output gradients: row weights 1;
   ///  - no squared gradients, or a row of them that is zero: that row's G is
   ///    the moment's diagonal;
   ///  - a moment of zeros only (no token reached the layer): the unit matrix;
   ///  - columns that calibration never activates cost nothing: k-means gives
-  ///    them 2^-30 of the largest weight, and solvers treat their diagonal as
-  ///    the mean, so they are rounded to the nearest entry.
-  static Expected<Sensitivity> create(const LayerStatistics &statistics, const std::string &layer,
+  ///    them 2^-30 of the largest weight, and solvers add 10⁻⁸ of the mean to
+  ///    the diagonal, so that they are rounded to the nearest entry.
+  static Expected<Sensitivity> create(const LayerStatistics &statistics, int64_t rows, const std::string &layer,
                                       const SensitivityOptions &options = {});
 
   /// From matrices: `moment` and `guided` [K,K] row-major (guided may be

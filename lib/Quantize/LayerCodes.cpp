@@ -1,0 +1,381 @@
+#include "skim/Quantize/LayerCodes.h"
+#include "Blas.h"
+#include "RowTile.h"
+#include "TableRounding.h"
+#include "skim/Quantize/BitPacking.h"
+#include "skim/Quantize/Codebook.h"
+#include "skim/Quantize/KMeans.h"
+#include "skim/Support/Float16.h"
+#include "skim/Support/Threads.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+using namespace skim;
+
+//===----------------------------------------------------------------------===//
+// Components
+//===----------------------------------------------------------------------===//
+
+static QuantizedMatrix emptyMatrix(unsigned bits, DType table, int64_t rows, int64_t columns) {
+  QuantizedMatrix result;
+  result.rows = rows;
+  result.columns = columns;
+  for (ComponentSpec &spec : componentsOf(CodebookFormat{bits, table, false}, rows, columns)) {
+    std::vector<uint8_t> bytes(*tensorBytes(spec.type, spec.shape));
+    result.components.push_back({std::move(spec), std::move(bytes)});
+  }
+  return result;
+}
+
+/// Puts a row's codes and table (values on the grid of `type` and `scale`) into `out`.
+static void storeRow(QuantizedMatrix &out, int64_t row, unsigned bits, DType type, const std::vector<uint8_t> &codes,
+                     const std::vector<float> &values, float scale) {
+  packBits(codes.data(), codes.size(), bits, out.components[0].bytes.data() + row * out.components[0].spec.rowBytes);
+  uint8_t *table = out.components[1].bytes.data() + row * out.components[1].spec.rowBytes;
+  for (size_t q = 0; q < values.size(); ++q) {
+    if (type == DType::I8) {
+      table[q] = uint8_t(int8_t(scale == 0 ? 0.0f : std::nearbyint(values[q] / scale)));
+    } else {
+      const uint16_t half = type == DType::F16 ? f32ToF16(values[q]) : f32ToBF16(values[q]);
+      std::memcpy(table + 2 * q, &half, 2);
+    }
+  }
+  if (type == DType::I8) {
+    const uint16_t half = f32ToF16(scale);
+    std::memcpy(out.components[2].bytes.data() + 2 * row, &half, 2);
+  }
+}
+
+/// A row's table as it decodes, and I8's scale.
+static float loadTable(const QuantizedMatrix &matrix, int64_t row, DType type, std::vector<float> &values) {
+  const uint8_t *table = matrix.components[1].bytes.data() + row * matrix.components[1].spec.rowBytes;
+  uint16_t half = 0;
+  if (type == DType::I8) {
+    std::memcpy(&half, matrix.components[2].bytes.data() + 2 * row, 2);
+    const float scale = f16ToF32(half);
+    for (size_t q = 0; q < values.size(); ++q)
+      values[q] = scale * float(int8_t(table[q]));
+    return scale;
+  }
+  for (size_t q = 0; q < values.size(); ++q) {
+    std::memcpy(&half, table + 2 * q, 2);
+    values[q] = type == DType::F16 ? f16ToF32(half) : bf16ToF32(half);
+  }
+  return 0;
+}
+
+void skim::decodeCodebook(const QuantizedMatrix &matrix, const CodebookFormat &format, float *out, int64_t stride,
+                          unsigned threads) {
+  parallelFor(matrix.rows, 16, threads, [&](size_t begin, size_t end, unsigned) {
+    std::vector<float> values(size_t(1) << format.bits);
+    std::vector<uint8_t> codes(matrix.columns);
+    for (size_t n = begin; n < end; ++n) {
+      loadTable(matrix, int64_t(n), format.table, values);
+      unpackBits(matrix.components[0].bytes.data() + n * matrix.components[0].spec.rowBytes, codes.size(), format.bits,
+                 codes.data());
+      for (int64_t k = 0; k < matrix.columns; ++k)
+        out[n * stride + k] = values[codes[k]];
+    }
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Tables to begin with
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// Weight and sensitivity of a layer, α divided out.
+class Rows {
+public:
+  Rows(const MatrixView &weights, const Sensitivity &sensitivity, const std::vector<float> &alpha)
+      : weights(weights), element(sensitivity.elementWeights()), alpha(alpha) {}
+
+  const float *scaling() const { return alpha.empty() ? nullptr : alpha.data(); }
+  const float *row(int64_t n) const { return weights.row(n); }
+
+  /// Fits a solver to row n of w/α with weights G·α².
+  void fit(KMeans1D &solver, int64_t n, unsigned centroids, bool onlyMax) {
+    if (alpha.empty()) {
+      solver.fit(std::span(weights.row(n), weights.columns), element.row(n), centroids, onlyMax);
+      return;
+    }
+    values.resize(weights.columns);
+    importance.resize(weights.columns);
+    for (int64_t k = 0; k < weights.columns; ++k) {
+      values[k] = weights.row(n)[k] / alpha[k];
+      importance[k] = element.row(n)[k] * alpha[k] * alpha[k];
+    }
+    solver.fit(values, importance.data(), centroids, onlyMax);
+  }
+
+private:
+  const MatrixView &weights;
+  MatrixView element;
+  const std::vector<float> &alpha;
+  std::vector<float> values, importance;
+};
+
+float scaleOf(const StoredTable &table) {
+  uint16_t half = 0;
+  if (!table.scale.empty())
+    std::memcpy(&half, table.scale.data(), 2);
+  return f16ToF32(half);
+}
+
+void improve(RowTile &tile, const CodeOptions &options) {
+  if (options.feedback)
+    tile.feedback();
+  else
+    tile.roundToNearest();
+  if (options.rounds > 0)
+    tile.refine(options.rounds, options.cycles);
+}
+
+} // namespace
+
+static Error checkShapes(const std::string &name, const MatrixView &weights, const Sensitivity &sensitivity) {
+  if (weights.rows != sensitivity.rows() || weights.columns != sensitivity.columns())
+    return fail("sensitivities do not fit the weight", name,
+                std::to_string(weights.rows) + " x " + std::to_string(weights.columns),
+                std::to_string(sensitivity.rows()) + " x " + std::to_string(sensitivity.columns()));
+  for (int64_t n = 0; n < weights.rows; ++n)
+    for (int64_t k = 0; k < weights.columns; ++k)
+      if (!std::isfinite(weights.row(n)[k]))
+        return fail("weight is not finite", name + ", row " + std::to_string(n) + ", column " + std::to_string(k),
+                    "a finite number", std::isnan(weights.row(n)[k]) ? "NaN" : "infinity");
+  return Error::success();
+}
+
+//===----------------------------------------------------------------------===//
+// Recording
+//===----------------------------------------------------------------------===//
+
+Expected<LayerRecord> skim::recordLayer(const std::string &name, const MatrixView &weights,
+                                        const Sensitivity &sensitivity, const RecordOptions &options) {
+  useOneBlasThread();
+  if (Error error = checkShapes(name, weights, sensitivity))
+    return error;
+  LayerRecord record;
+  record.rows = weights.rows;
+  record.columns = weights.columns;
+  record.minBits = options.minBits;
+  record.maxBits = options.maxBits;
+  record.errors.resize(weights.rows * record.widths());
+  for (unsigned b = options.minBits; b <= options.maxBits; ++b)
+    record.codes.push_back(emptyMatrix(b, options.table, weights.rows, weights.columns));
+  if (weights.columns == 0)
+    return record;
+
+  const bool plain = options.measure != ErrorMeasure::LossWeighted;
+  for (int64_t group = 0; group < sensitivity.groups(); ++group) {
+    const Objective objective =
+        prepareObjective(sensitivity.objective(group), weights.columns, options.feedback ? options.damping : -1.0f);
+    const int64_t first = sensitivity.groupBegin(group), count = sensitivity.groupEnd(group) - first;
+    auto recordTile = [&](size_t begin, size_t end, unsigned) -> Error {
+      KMeans1D solver;
+      const std::vector<float> noAlpha;
+      Rows rows(weights, sensitivity, noAlpha);
+      const int64_t used = int64_t(end - begin);
+      std::vector<std::vector<StoredTable>> tables(record.widths());
+      for (int64_t lane = 0; lane < used; ++lane) {
+        const int64_t n = first + int64_t(begin) + lane;
+        rows.fit(solver, n, 1u << options.maxBits, options.minBits == options.maxBits);
+        for (unsigned b = options.minBits; b <= options.maxBits; ++b) {
+          auto table = roundTable(solver, {b, options.table, false}, name + ", row " + std::to_string(n));
+          if (!table)
+            return table.takeError();
+          tables[b - options.minBits].push_back(std::move(*table));
+        }
+      }
+      double errors[RowTile::lanes];
+      std::vector<uint8_t> codes(weights.columns);
+      for (unsigned b = options.minBits; b <= options.maxBits; ++b) {
+        RowTile tile(objective, b, options.table);
+        for (int64_t lane = 0; lane < used; ++lane) {
+          const StoredTable &table = tables[b - options.minBits][lane];
+          tile.setRow(lane, rows.row(first + int64_t(begin) + lane), nullptr);
+          tile.setTable(lane, table.values.data(), scaleOf(table));
+        }
+        tile.fill(used);
+        improve(tile, options);
+        tile.errors(errors);
+        std::vector<float> values(size_t(1) << b);
+        for (int64_t lane = 0; lane < used; ++lane) {
+          const int64_t n = first + int64_t(begin) + lane;
+          tile.codes(lane, codes.data());
+          tile.table(lane, values.data());
+          storeRow(record.codes[b - options.minBits], n, b, options.table, codes, values, tile.tableScale(lane));
+          record.errors[n * record.widths() + b - options.minBits] = float(errors[lane] * sensitivity.rowWeights()[n]);
+        }
+      }
+      return Error::success();
+    };
+    if (Error error = parallelForWithErrors(count, RowTile::lanes, options.threads, recordTile))
+      return error;
+  }
+  if (plain) {
+    std::vector<float> decoded(weights.rows * weights.columns);
+    for (unsigned b = options.minBits; b <= options.maxBits; ++b) {
+      decodeCodebook(record.codes[b - options.minBits], {b, options.table, false}, decoded.data(), weights.columns,
+                     options.threads);
+      const std::vector<double> errors = sensitivity.rowErrors(
+          weights, MatrixView(decoded.data(), weights.rows, weights.columns), options.measure, options.threads);
+      for (int64_t n = 0; n < weights.rows; ++n)
+        record.errors[n * record.widths() + b - options.minBits] = float(errors[n]);
+    }
+  }
+  return record;
+}
+
+//===----------------------------------------------------------------------===//
+// Finishing
+//===----------------------------------------------------------------------===//
+
+static Error checkBits(const std::string &name, const LayerRecord &record, std::span<const uint8_t> bits,
+                       const FinishOptions &options) {
+  if (bits.size() != size_t(record.rows))
+    return fail("widths do not fit the layer", name, std::to_string(record.rows) + " rows",
+                std::to_string(bits.size()));
+  for (size_t n = 0; n < bits.size(); ++n)
+    if (bits[n] < record.minBits || bits[n] > record.maxBits)
+      return fail("width was not recorded", name + ", row " + std::to_string(n),
+                  std::to_string(record.minBits) + " to " + std::to_string(record.maxBits) + " bits",
+                  std::to_string(bits[n]));
+  if (!options.alpha.empty() && options.alpha.size() != size_t(record.columns))
+    return fail("scaling vector does not fit the layer", name, std::to_string(record.columns) + " columns",
+                std::to_string(options.alpha.size()));
+  return Error::success();
+}
+
+Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRecord &record,
+                                          std::span<const uint8_t> bits, const MatrixView &weights,
+                                          const Sensitivity &sensitivity, const FinishOptions &options) {
+  useOneBlasThread();
+  if (Error error = checkShapes(name, weights, sensitivity))
+    return error;
+  if (Error error = checkBits(name, record, bits, options))
+    return error;
+  const int64_t columns = weights.columns;
+  FinishedLayer result;
+  result.errors.resize(record.rows);
+  std::vector<float> decoded(record.rows * columns);
+  std::vector<Objective> objectives;
+  for (int64_t group = 0; group < sensitivity.groups(); ++group)
+    objectives.push_back(prepareObjective(sensitivity.objective(group), columns,
+                                          !options.alpha.empty() && options.feedback ? options.damping : -1.0f,
+                                          options.alpha));
+  const float *alpha = options.alpha.empty() ? nullptr : options.alpha.data();
+
+  for (unsigned b = record.minBits; b <= record.maxBits; ++b) {
+    std::vector<int64_t> rows;
+    for (int64_t n = 0; n < record.rows; ++n)
+      if (bits[n] == b)
+        rows.push_back(n);
+    if (rows.empty())
+      continue;
+    result.permutation.insert(result.permutation.end(), rows.begin(), rows.end());
+    LayerPart part{b, emptyMatrix(b, options.table, int64_t(rows.size()), columns)};
+    const QuantizedMatrix &recorded = record.codes[b - record.minBits];
+    const DType recordedType = recorded.components[1].spec.type;
+    // Tiles hold rows of one group.
+    std::vector<std::pair<size_t, size_t>> tiles;
+    for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+      const int64_t group = rows[begin] * sensitivity.groups() / record.rows;
+      while (end < rows.size() && end - begin < size_t(RowTile::lanes) &&
+             rows[end] * sensitivity.groups() / record.rows == group)
+        ++end;
+      tiles.emplace_back(begin, end);
+    }
+    auto finishTile = [&](size_t index, size_t, unsigned) -> Error {
+      const auto [begin, end] = tiles[index];
+      const int64_t used = int64_t(end - begin);
+      const Objective &objective = objectives[rows[begin] * sensitivity.groups() / record.rows];
+      RowTile tile(objective, b, options.table);
+      Rows source(weights, sensitivity, options.alpha);
+      KMeans1D solver;
+      std::vector<float> values(size_t(1) << b);
+      std::vector<uint8_t> codes(columns);
+      for (int64_t lane = 0; lane < used; ++lane) {
+        const int64_t n = rows[begin + lane];
+        tile.setRow(lane, source.row(n), alpha);
+        if (alpha) {
+          // Other values: the record's table does not fit them.
+          source.fit(solver, n, 1u << b, true);
+          auto table = roundTable(solver, {b, options.table, false}, name + ", row " + std::to_string(n));
+          if (!table)
+            return table.takeError();
+          tile.setTable(lane, table->values.data(), scaleOf(*table));
+          continue;
+        }
+        float scale = loadTable(recorded, n, recordedType, values);
+        if (recordedType != options.table) {
+          float largest = 0;
+          for (float value : values)
+            largest = std::max(largest, std::abs(value));
+          scale = options.table == DType::I8 ? tableScaleFor(largest) : 0.0f;
+          roundEntries(options.table, scale, values);
+        }
+        tile.setTable(lane, values.data(), scale);
+        unpackBits(recorded.components[0].bytes.data() + n * recorded.components[0].spec.rowBytes, codes.size(), b,
+                   codes.data());
+        tile.setCodes(lane, codes.data());
+      }
+      tile.fill(used);
+      if (alpha)
+        improve(tile, options);
+      else if (options.rounds > 0)
+        tile.refine(options.rounds, options.cycles);
+      double errors[RowTile::lanes];
+      tile.errors(errors);
+      for (int64_t lane = 0; lane < used; ++lane) {
+        const int64_t n = rows[begin + lane];
+        tile.codes(lane, codes.data());
+        tile.table(lane, values.data());
+        storeRow(part.matrix, int64_t(begin) + lane, b, options.table, codes, values, tile.tableScale(lane));
+        result.errors[n] = errors[lane] * sensitivity.rowWeights()[n];
+        for (int64_t k = 0; k < columns; ++k)
+          decoded[n * columns + k] = values[codes[k]] * (alpha ? alpha[k] : 1.0f);
+      }
+      return Error::success();
+    };
+    if (Error error = parallelForWithErrors(tiles.size(), 1, options.threads, finishTile))
+      return error;
+    for (int64_t n : rows) {
+      for (int64_t k = 0; k < columns; ++k) {
+        const double value = weights.row(n)[k], off = value - decoded[n * columns + k];
+        part.matrix.squaredError += off * off;
+        part.matrix.squaredNorm += value * value;
+      }
+    }
+    result.parts.push_back(std::move(part));
+  }
+  result.lFull = sensitivity.rowErrors(weights, MatrixView(decoded.data(), record.rows, columns), ErrorMeasure::LFull,
+                                       options.threads);
+  return result;
+}
+
+Expected<QuantizedMatrix> skim::quantizeLayer(const std::string &name, const MatrixView &weights,
+                                              const Sensitivity &sensitivity, unsigned bits,
+                                              const CodeOptions &options) {
+  RecordOptions record;
+  static_cast<CodeOptions &>(record) = options;
+  record.minBits = record.maxBits = bits;
+  auto recorded = recordLayer(name, weights, sensitivity, record);
+  if (!recorded)
+    return recorded.takeError();
+  QuantizedMatrix result = std::move(recorded->codes.front());
+  std::vector<float> decoded(weights.rows * weights.columns);
+  decodeCodebook(result, {bits, options.table, false}, decoded.data(), weights.columns, options.threads);
+  for (int64_t n = 0; n < weights.rows; ++n) {
+    for (int64_t k = 0; k < weights.columns; ++k) {
+      const double value = weights.row(n)[k], off = value - decoded[n * weights.columns + k];
+      result.squaredError += off * off;
+      result.squaredNorm += value * value;
+    }
+  }
+  return result;
+}

@@ -1,0 +1,115 @@
+//===- RowTile.h - a few rows under one moment ------------------*- C++ -*-===//
+//
+// The solvers work on tiles of 64 rows that share a moment F. Arrays of a tile
+// are [K][64]: a vector holds one column of several rows, so that the steps of
+// one row, which follow each other, run side by side for all rows, and what a
+// block of columns does to the others is one matrix product.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SKIM_LIB_QUANTIZE_ROWTILE_H
+#define SKIM_LIB_QUANTIZE_ROWTILE_H
+
+#include "skim/Support/Safetensors.h"
+
+#include <cstdint>
+#include <new>
+#include <span>
+#include <vector>
+
+namespace skim {
+
+/// Memory whose vectors never straddle a cache line.
+template <typename T> struct CacheLineAllocator {
+  using value_type = T;
+  CacheLineAllocator() = default;
+  template <typename U> CacheLineAllocator(const CacheLineAllocator<U> &) {}
+  T *allocate(size_t count) { return static_cast<T *>(::operator new(count * sizeof(T), std::align_val_t(64))); }
+  void deallocate(T *data, size_t) { ::operator delete(data, std::align_val_t(64)); }
+  template <typename U> bool operator==(const CacheLineAllocator<U> &) const { return true; }
+};
+template <typename T> using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
+
+/// A moment made ready for solvers: divided by the mean of its diagonal, its
+/// columns in descending order of the diagonal.
+struct Objective {
+  int64_t columns = 0;
+  int64_t stride = 0;          ///< of `moment`; behind the columns are zeros up to the next multiple of 128
+  double scale = 1;            ///< errors of this × scale are in the statistics' units
+  std::vector<int32_t> order;  ///< order[i]: the column that comes i-th
+  AlignedVector<float> moment; ///< [K, stride], in `order`
+  std::vector<float> inverse;  ///< [K], 1 / diagonal of `moment`
+  /// Uᵀ [K,K], lower, with (F + damping)⁻¹ = Uᵀ·U, in `order`; empty if not asked for.
+  std::vector<float> feedback;
+};
+
+/// `alpha` [K] (or empty): the moment of w/α, diag(α)·F·diag(α). `damping` < 0:
+/// without feedback. Where F + damping is not positive definite, the damping
+/// grows tenfold until it is.
+Objective prepareObjective(std::span<const float> moment, int64_t columns, float damping,
+                           std::span<const float> alpha = {});
+
+class RowTile {
+public:
+  static constexpr int64_t lanes = 64;
+
+  /// `table`: the type that entries are stored in.
+  RowTile(const Objective &objective, unsigned bits, DType table);
+
+  /// Puts a row's weights, in their own order, into a lane.
+  void setRow(int64_t lane, const float *row, const float *alpha);
+  /// The lane's table: 2^bits ascending values as stored, with I8's scale.
+  void setTable(int64_t lane, const float *values, float scale);
+  /// The lane's codes, in the columns' own order.
+  void setCodes(int64_t lane, const uint8_t *codes);
+  /// Lanes from `used` on repeat lane 0, so that every tile is computed alike.
+  void fill(int64_t used);
+
+  /// Codes by the nearest entry.
+  void roundToNearest();
+  /// Codes by error feedback over the tables.
+  void feedback();
+  /// Least squares, then `rounds` times: `cycles` passes of coordinate descent
+  /// and least squares. Each lane keeps the best that it was.
+  void refine(int rounds, int cycles);
+  /// δ·F·δᵀ × the objective's scale of each lane.
+  void errors(double *out);
+
+  void table(int64_t lane, float *values) const;
+  float tableScale(int64_t lane) const { return scales[lane]; }
+  /// In the columns' own order.
+  void codes(int64_t lane, uint8_t *out) const;
+
+private:
+  void updateDeltas();
+  void products();
+  void objectives(double *out) const;
+  void keepBest();
+  void restoreBest();
+  void leastSquares();
+  void solveTable(int64_t lane);
+  void descend();
+
+  const Objective *objective;
+  int64_t columns;
+  int64_t size; // 2^bits
+  DType type;
+  AlignedVector<float> weights; // [K][lanes]
+  AlignedVector<float> delta;   // ŵ − w
+  AlignedVector<float> product; // F·δ; in feedback what is left of the weights
+  AlignedVector<float> changes; // [block][lanes]
+  AlignedVector<uint8_t> code;  // [K][lanes]
+  AlignedVector<float> tables;  // [2^bits][lanes]
+  AlignedVector<float> middles; // [2^bits − 1][lanes]: where the next entry begins to be nearer
+  std::vector<float> scales;    // [lanes], I8 only
+  AlignedVector<uint8_t> bestCode;
+  AlignedVector<float> bestTables;
+  std::vector<float> bestScales;
+  std::vector<double> bestObjective;
+  bool known = false; // bestObjective is of what is there
+
+  std::vector<double> normal; // [lanes][2^bits][2^bits]: its symmetric part is PᵀFP
+};
+
+} // namespace skim
+
+#endif // SKIM_LIB_QUANTIZE_ROWTILE_H
