@@ -12,6 +12,7 @@
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
 #include "skim/Transforms/CheckFusion.h"
+#include "skim/Transforms/Differentiate.h"
 #include "skim/Transforms/FuseLinears.h"
 #include "skim/Transforms/LowerLane.h"
 #include "skim/Transforms/QuantizeWeights.h"
@@ -20,6 +21,7 @@
 
 void skim::registerAllDialects(mlir::DialectRegistry &registry) {
   registry.insert<SkimDialect, lane::LaneDialect, lm::LMDialect, onnx::ONNXDialect>();
+  registerDifferentiableModels(registry);
 }
 
 void skim::registerAllPasses() {
@@ -27,6 +29,7 @@ void skim::registerAllPasses() {
   registerAssignModes();
   registerONNXToLM();
   registerCheckFusion();
+  registerDifferentiate();
   registerFuseLinears();
   registerGenerateCPU();
   registerLinalgToSkim();

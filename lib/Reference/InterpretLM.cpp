@@ -134,7 +134,7 @@ static Handled runAttention(lm::AttentionOp op, Frame &frame) {
   double scale = op.getScale().convertToDouble();
   double softcap = op.getSoftcap() ? op.getSoftcap()->convertToDouble() : 0;
   Tensor y = makeResult(op.getResult(), {batch, length, heads * valueSize});
-  std::vector<float> k = keys.toFloats(), v = values.toFloats(), q = query.toFloats();
+  std::vector<double> k = keys.toDoubles(), v = values.toDoubles(), q = query.toDoubles();
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t s = 0; s < length; ++s)
       for (int64_t h = 0; h < heads; ++h) {
@@ -147,8 +147,7 @@ static Handled runAttention(lm::AttentionOp op, Frame &frame) {
         for (int64_t j = first; j <= last; ++j) {
           double dot = 0;
           for (int64_t d = 0; d < size; ++d)
-            dot += static_cast<double>(q[((b * length + s) * heads + h) * size + d]) *
-                   k[(cacheHead * capacity + j) * size + d];
+            dot += q[((b * length + s) * heads + h) * size + d] * k[(cacheHead * capacity + j) * size + d];
           dot *= scale;
           if (softcap != 0)
             dot = softcap * std::tanh(dot / softcap);

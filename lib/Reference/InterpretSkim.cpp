@@ -52,16 +52,16 @@ static Handled runExternal(ExternalOp op, Frame &frame) {
   return true;
 }
 
-static Handled runLinear(LinearOp op, Frame &frame) {
+/// Products and sums in double, whatever the elements are.
+template <typename T>
+static Handled multiply(LinearOp op, Frame &frame, const std::vector<T> &input, const std::vector<T> &w) {
   const Tensor &x = frame.get(op.getInput()), &weight = frame.get(op.getWeight());
-  std::vector<float> w = weight.toFloats();
   int64_t n = weight.getDim(0), k = weight.getDim(1);
   if (static_cast<int64_t>(w.size()) != n * k)
     return frame.fail(*op, "a weight that its components decode to");
   SmallVector<int64_t> shape(x.getShape());
   shape.back() = n;
   Tensor y = makeResult(op.getResult(), shape);
-  std::vector<float> input = x.toFloats();
   for (int64_t row = 0, rows = x.getNumElements() / k; row < rows; ++row)
     for (int64_t column = 0; column < n; ++column) {
       double sum = op.getBias() ? frame.get(op.getBias()).at(column) : 0;
@@ -71,6 +71,13 @@ static Handled runLinear(LinearOp op, Frame &frame) {
     }
   frame.set(op.getResult(), y);
   return true;
+}
+
+static Handled runLinear(LinearOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getInput()), &weight = frame.get(op.getWeight());
+  if (x.getElementType().isF64() || weight.getElementType().isF64())
+    return multiply(op, frame, x.toDoubles(), weight.toDoubles());
+  return multiply(op, frame, x.toFloats(), weight.toFloats());
 }
 
 static Handled runEmbed(EmbedOp op, Frame &frame) {

@@ -153,6 +153,17 @@ std::vector<float> Tensor::toFloats() const {
   return values;
 }
 
+std::vector<double> Tensor::toDoubles() const {
+  if (encoding) {
+    std::vector<float> decoded = toFloats();
+    return {decoded.begin(), decoded.end()};
+  }
+  std::vector<double> values(getNumElements());
+  for (int64_t i = 0, e = getNumElements(); i < e; ++i)
+    values[i] = at(i);
+  return values;
+}
+
 Tensor Tensor::reshaped(ArrayRef<int64_t> newShape) const {
   Tensor result = *this;
   result.shape.assign(newShape.begin(), newShape.end());

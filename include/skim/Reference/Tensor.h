@@ -59,6 +59,8 @@ public:
   llvm::ArrayRef<uint8_t> getBytes() const;
   /// All elements as f32; decodes an encoded weight.
   std::vector<float> toFloats() const;
+  /// The same for elements of f64.
+  std::vector<double> toDoubles() const;
 
   /// The same elements in another shape (of as many elements).
   Tensor reshaped(llvm::ArrayRef<int64_t> newShape) const;
