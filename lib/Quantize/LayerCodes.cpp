@@ -1,11 +1,11 @@
 #include "skim/Quantize/LayerCodes.h"
 #include "Blas.h"
 #include "RowTile.h"
+#include "StoredRows.h"
 #include "TableRounding.h"
 #include "skim/Quantize/BitPacking.h"
 #include "skim/Quantize/Codebook.h"
 #include "skim/Quantize/KMeans.h"
-#include "skim/Support/Float16.h"
 #include "skim/Support/Threads.h"
 
 #include <algorithm>
@@ -14,73 +14,6 @@
 #include <memory>
 
 using namespace skim;
-
-//===----------------------------------------------------------------------===//
-// Components
-//===----------------------------------------------------------------------===//
-
-static QuantizedMatrix emptyMatrix(unsigned bits, DType table, int64_t rows, int64_t columns) {
-  QuantizedMatrix result;
-  result.rows = rows;
-  result.columns = columns;
-  for (ComponentSpec &spec : componentsOf(CodebookFormat{bits, table, false}, rows, columns)) {
-    std::vector<uint8_t> bytes(*tensorBytes(spec.type, spec.shape));
-    result.components.push_back({std::move(spec), std::move(bytes)});
-  }
-  return result;
-}
-
-/// Puts a row's codes and table (values on the grid of `type` and `scale`) into `out`.
-static void storeRow(QuantizedMatrix &out, int64_t row, unsigned bits, DType type, const std::vector<uint8_t> &codes,
-                     const std::vector<float> &values, float scale) {
-  packBits(codes.data(), codes.size(), bits, out.components[0].bytes.data() + row * out.components[0].spec.rowBytes);
-  uint8_t *table = out.components[1].bytes.data() + row * out.components[1].spec.rowBytes;
-  for (size_t q = 0; q < values.size(); ++q) {
-    if (type == DType::I8) {
-      table[q] = uint8_t(int8_t(scale == 0 ? 0.0f : std::nearbyint(values[q] / scale)));
-    } else {
-      const uint16_t half = type == DType::F16 ? f32ToF16(values[q]) : f32ToBF16(values[q]);
-      std::memcpy(table + 2 * q, &half, 2);
-    }
-  }
-  if (type == DType::I8) {
-    const uint16_t half = f32ToF16(scale);
-    std::memcpy(out.components[2].bytes.data() + 2 * row, &half, 2);
-  }
-}
-
-/// A row's table as it decodes, and I8's scale.
-static float loadTable(const QuantizedMatrix &matrix, int64_t row, DType type, std::vector<float> &values) {
-  const uint8_t *table = matrix.components[1].bytes.data() + row * matrix.components[1].spec.rowBytes;
-  uint16_t half = 0;
-  if (type == DType::I8) {
-    std::memcpy(&half, matrix.components[2].bytes.data() + 2 * row, 2);
-    const float scale = f16ToF32(half);
-    for (size_t q = 0; q < values.size(); ++q)
-      values[q] = scale * float(int8_t(table[q]));
-    return scale;
-  }
-  for (size_t q = 0; q < values.size(); ++q) {
-    std::memcpy(&half, table + 2 * q, 2);
-    values[q] = type == DType::F16 ? f16ToF32(half) : bf16ToF32(half);
-  }
-  return 0;
-}
-
-void skim::decodeCodebook(const QuantizedMatrix &matrix, const CodebookFormat &format, float *out, int64_t stride,
-                          unsigned threads) {
-  parallelFor(matrix.rows, 16, threads, [&](size_t begin, size_t end, unsigned) {
-    std::vector<float> values(size_t(1) << format.bits);
-    std::vector<uint8_t> codes(matrix.columns);
-    for (size_t n = begin; n < end; ++n) {
-      loadTable(matrix, int64_t(n), format.table, values);
-      unpackBits(matrix.components[0].bytes.data() + n * matrix.components[0].spec.rowBytes, codes.size(), format.bits,
-                 codes.data());
-      for (int64_t k = 0; k < matrix.columns; ++k)
-        out[n * stride + k] = values[codes[k]];
-    }
-  });
-}
 
 //===----------------------------------------------------------------------===//
 // Tables to begin with
@@ -119,13 +52,6 @@ private:
   std::vector<float> values, importance;
 };
 
-float scaleOf(const StoredTable &table) {
-  uint16_t half = 0;
-  if (!table.scale.empty())
-    std::memcpy(&half, table.scale.data(), 2);
-  return f16ToF32(half);
-}
-
 void improve(RowTile &tile, const CodeOptions &options) {
   if (options.feedback)
     tile.feedback();
@@ -142,12 +68,7 @@ static Error checkShapes(const std::string &name, const MatrixView &weights, con
     return fail("sensitivities do not fit the weight", name,
                 std::to_string(weights.rows) + " x " + std::to_string(weights.columns),
                 std::to_string(sensitivity.rows()) + " x " + std::to_string(sensitivity.columns()));
-  for (int64_t n = 0; n < weights.rows; ++n)
-    for (int64_t k = 0; k < weights.columns; ++k)
-      if (!std::isfinite(weights.row(n)[k]))
-        return fail("weight is not finite", name + ", row " + std::to_string(n) + ", column " + std::to_string(k),
-                    "a finite number", std::isnan(weights.row(n)[k]) ? "NaN" : "infinity");
-  return Error::success();
+  return checkWeights(name, weights);
 }
 
 //===----------------------------------------------------------------------===//
@@ -166,7 +87,7 @@ Expected<LayerRecord> skim::recordLayer(const std::string &name, const MatrixVie
   record.maxBits = options.maxBits;
   record.errors.resize(weights.rows * record.widths());
   for (unsigned b = options.minBits; b <= options.maxBits; ++b)
-    record.codes.push_back(emptyMatrix(b, options.table, weights.rows, weights.columns));
+    record.codes.push_back(emptyCodebook(b, options.table, weights.rows, weights.columns));
   if (weights.columns == 0)
     return record;
 
@@ -278,7 +199,7 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
     if (rows.empty())
       continue;
     result.permutation.insert(result.permutation.end(), rows.begin(), rows.end());
-    LayerPart part{b, emptyMatrix(b, options.table, int64_t(rows.size()), columns)};
+    LayerPart part{b, emptyCodebook(b, options.table, int64_t(rows.size()), columns)};
     const QuantizedMatrix &recorded = record.codes[b - record.minBits];
     const DType recordedType = recorded.components[1].spec.type;
     // Tiles hold rows of one group.
@@ -344,13 +265,8 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
     };
     if (Error error = parallelForWithErrors(tiles.size(), 1, options.threads, finishTile))
       return error;
-    for (int64_t n : rows) {
-      for (int64_t k = 0; k < columns; ++k) {
-        const double value = weights.row(n)[k], off = value - decoded[n * columns + k];
-        part.matrix.squaredError += off * off;
-        part.matrix.squaredNorm += value * value;
-      }
-    }
+    for (int64_t n : rows)
+      addSquares(part.matrix, weights.row(n), decoded.data() + n * columns);
     result.parts.push_back(std::move(part));
   }
   result.lFull = sensitivity.rowErrors(weights, MatrixView(decoded.data(), record.rows, columns), ErrorMeasure::LFull,
@@ -370,12 +286,7 @@ Expected<QuantizedMatrix> skim::quantizeLayer(const std::string &name, const Mat
   QuantizedMatrix result = std::move(recorded->codes.front());
   std::vector<float> decoded(weights.rows * weights.columns);
   decodeCodebook(result, {bits, options.table, false}, decoded.data(), weights.columns, options.threads);
-  for (int64_t n = 0; n < weights.rows; ++n) {
-    for (int64_t k = 0; k < weights.columns; ++k) {
-      const double value = weights.row(n)[k], off = value - decoded[n * weights.columns + k];
-      result.squaredError += off * off;
-      result.squaredNorm += value * value;
-    }
-  }
+  for (int64_t n = 0; n < weights.rows; ++n)
+    addSquares(result, weights.row(n), decoded.data() + n * weights.columns);
   return result;
 }
