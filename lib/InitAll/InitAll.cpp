@@ -9,6 +9,7 @@
 #include "skim/ONNX/ONNXOps.h"
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Target/CPU/GenerateCPU.h"
+#include "skim/Transforms/AllocateBits.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
 #include "skim/Transforms/CheckFusion.h"
@@ -25,6 +26,7 @@ void skim::registerAllDialects(mlir::DialectRegistry &registry) {
 }
 
 void skim::registerAllPasses() {
+  registerAllocateBits();
   registerAssignEncodings();
   registerAssignModes();
   registerONNXToLM();

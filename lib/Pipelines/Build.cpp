@@ -2,6 +2,7 @@
 
 #include "skim/Pipelines/Build.h"
 
+#include "Budget.h"
 #include "Manifest.h"
 #include "mlir/Bytecode/BytecodeWriter.h"
 #include "mlir/IR/AsmState.h"
@@ -84,7 +85,10 @@ private:
     });
   }
   bool load();
+  bool allocate();
+  bool chooseFormat();
   bool quantize(const std::string &weights);
+  Expected<CalibrationFiles> calibrationFiles();
   bool describe();
   bool generate();
 
@@ -94,6 +98,7 @@ private:
   MLIRContext context;
   OwningOpRef<ModuleOp> module;
   std::optional<AtomicDirectory> work;
+  CalibrationFiles files;
   Manifest manifest;
   std::vector<TargetInfo> targets;
   bool stop = false;
@@ -169,11 +174,92 @@ bool Build::finishPhase(Phase phase, ModuleOp target) {
   return true;
 }
 
+/// The statistics' files. The record lies beside the statistics, so that the
+/// next budget finds it, the plan in the package.
+Expected<CalibrationFiles> Build::calibrationFiles() {
+  CalibrationFiles files;
+  files.base = folderOf(options.model);
+  files.statistics = options.statistics;
+  files.threads = options.threads;
+  if (options.statistics.empty())
+    return files;
+  Expected<std::string> hash = sha256OfFile(options.model);
+  if (!hash)
+    return hash.takeError();
+  files.modelHash = *hash;
+  const AllocateOptions &allocate = options.allocate;
+  files.record = options.statistics + (allocate.asPublished ? ".published" : "") + ".record";
+  files.plan = allocate.plan;
+  if (allocate.spends())
+    files.plan = work ? work->file("plan.json")
+                      : folderOf(options.output) + "/" + llvm::sys::path::stem(options.output).str() + ".plan.json";
+  return files;
+}
+
+/// The largest single format of the method that fits the budget.
+bool Build::chooseFormat() {
+  const AllocateOptions &given = options.allocate;
+  std::optional<std::pair<PlannedBytes, std::string>> best, least;
+  for (const std::string &format : singleFormats(options.method)) {
+    AllocateOptions tried = given;
+    tried.bits = 0;
+    tried.size = 0;
+    tried.format = format;
+    OwningOpRef<ModuleOp> copy = module->clone();
+    if (!runPasses(*copy, [&](OpPassManager &manager) { buildAllocatePipeline(manager, tried); }))
+      return false;
+    PlannedBytes bytes = plannedBytes(*copy);
+    bool fits = given.size ? bytes.total() <= given.size : bytes.bits() <= given.bits;
+    if (fits && (!best || bytes.linears > best->first.linears))
+      best = {bytes, format};
+    if (!least || bytes.linears < least->first.linears)
+      least = {bytes, format};
+  }
+  auto spell = [&](const PlannedBytes &bytes) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%.4f bits", bytes.bits());
+    return given.size ? std::to_string(bytes.total()) + " bytes" : std::string(text);
+  };
+  if (!best) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%.4f bits", given.bits);
+    return !fails(fail("budget below what the method can reach", given.size ? "--size" : "--bits",
+                       "at least " + spell(least->first) + " (" + least->second + ")",
+                       given.size ? std::to_string(given.size) + " bytes" : std::string(text)));
+  }
+  std::fprintf(stderr, "%s for %s\n", best->second.c_str(), spell(best->first).c_str());
+  AllocateOptions chosen = given;
+  chosen.bits = 0;
+  chosen.size = 0;
+  chosen.format = best->second;
+  return runPasses(*module, [&](OpPassManager &manager) { buildAllocatePipeline(manager, chosen); });
+}
+
+bool Build::allocate() {
+  Expected<CalibrationFiles> found = calibrationFiles();
+  if (!found)
+    return !fails(found.takeError());
+  files = std::move(*found);
+  if (options.allocate.spends() && !options.method.empty() && options.method != "skim")
+    return chooseFormat();
+  return runPasses(*module, [&](OpPassManager &manager) {
+    buildAllocatePipeline(manager, options.allocate, files, options.recordProgress);
+  });
+}
+
 bool Build::quantize(const std::string &weights) {
   return runPasses(*module, [&](OpPassManager &manager) {
-    buildQuantizePipeline(manager, {folderOf(options.model), weights, options.threads, options.progress});
+    QuantizePhaseOptions quantize;
+    quantize.base = folderOf(options.model);
+    quantize.weights = weights;
+    quantize.threads = options.threads;
+    quantize.progress = options.progress;
+    quantize.method = options.method;
+    quantize.calibration = files;
+    buildQuantizePipeline(manager, quantize);
     // Nothing was quantized here: also weights that arrived so keep their numbers.
-    if (options.mode.empty() && options.allocate.format.empty())
+    const AllocateOptions &allocate = options.allocate;
+    if (options.mode.empty() && allocate.format.empty() && !allocate.spends() && allocate.plan.empty())
       manager.addPass(createAssignModes());
   });
 }
@@ -237,8 +323,7 @@ bool Build::import() {
     return false;
   if (finishPhase(Phase::Raise, *module) || finishPhase(Phase::Calibrate, *module))
     return false;
-  if (!runPasses(*module, [&](OpPassManager &manager) { buildAllocatePipeline(manager, options.allocate); }) ||
-      finishPhase(Phase::Allocate, *module))
+  if (!allocate() || finishPhase(Phase::Allocate, *module))
     return false;
   // Without a package the weights lie beside the IR that names them.
   std::string weights = work ? work->file("weights.safetensors")

@@ -86,7 +86,10 @@ void Manifest::addLayers(ModuleOp module, BuildReport &report) {
             bytes[byteGroup(component)] += component.getBits() / 8;
       }
     }
-    auto error = op->getAttrOfType<FloatAttr>(kErrorAttr);
+    auto number = [&](StringRef name) {
+      auto value = op->getAttrOfType<FloatAttr>(name);
+      return value ? Json(value.getValueAsDouble()) : Json(nullptr);
+    };
     layers.push_back({{"name", layer.value_or("").str()},
                       {"onnx_name", onnxName.value_or("").str()},
                       {"kind", isa<EmbedOp>(op) ? "embedding" : "linear"},
@@ -95,7 +98,9 @@ void Manifest::addLayers(ModuleOp module, BuildReport &report) {
                       {"shape", {type.getDimSize(0), type.getDimSize(1)}},
                       {"bits", double(bits) / type.getNumElements()},
                       {"bytes", bits / 8},
-                      {"error", error ? Json(error.getValueAsDouble()) : Json(nullptr)}});
+                      {"error", number(kErrorAttr)},
+                      {"output_error", number(kOutputErrorAttr)},
+                      {"loss_error", number(kLossErrorAttr)}});
   };
   module.walk([&](Operation *op) {
     if (auto linear = dyn_cast<LinearOp>(op))
@@ -319,11 +324,10 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
 Error Manifest::write(const BuildOptions &options, const std::string &folder) {
   json["version"] = 1;
   json["skim"] = "0.1.0";
-  json["options"] = {{"format", options.allocate.format},
-                     {"head", options.allocate.head},
-                     {"embeddings", options.allocate.embeddings},
-                     {"keep", options.allocate.keep},
-                     {"targets", options.targets}};
+  json["options"] = {{"format", options.allocate.format}, {"bits", options.allocate.bits},
+                     {"size", options.allocate.size},     {"method", options.method},
+                     {"head", options.allocate.head},     {"embeddings", options.allocate.embeddings},
+                     {"keep", options.allocate.keep},     {"targets", options.targets}};
   Json files = Json::object();
   std::error_code code;
   // Sorted by the JSON object, so that the order of the folder does not show.

@@ -5,6 +5,7 @@
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 #include "skim/Conversion/ONNXToLM.h"
+#include "skim/Transforms/AllocateBits.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
 #include "skim/Transforms/FuseLinears.h"
@@ -23,7 +24,7 @@ struct PhaseText {
 static constexpr PhaseText phases[] = {
     {"import", "the ONNX graph as generic nodes, weights left in their files"},
     {"raise", "nodes to language model operations and linears"},
-    {"calibrate", "statistics over text (not in this version: formats here need none)"},
+    {"calibrate", "statistics over text, where the formats need them"},
     {"allocate", "an encoding for every weight"},
     {"quantize", "weights in their encodings"},
     {"fuse", "linears merged for one kernel call, residuals folded"},
@@ -65,14 +66,33 @@ void skim::buildRaisePipeline(OpPassManager &manager, const RaiseOptions &option
   addFences(manager);
 }
 
-void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &options) {
+void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &options, const CalibrationFiles &files,
+                                 RecordProgress progress) {
   AssignEncodingsOptions pass;
   pass.format = options.format;
   pass.head = options.head;
   pass.embeddings = options.embeddings;
   pass.keep = llvm::SmallVector<std::string>(options.keep.begin(), options.keep.end());
   pass.requantize = options.requantize;
+  pass.plan = options.plan;
+  pass.open = options.spends();
   manager.addPass(createAssignEncodings(pass));
+  if (options.spends()) {
+    AllocateBitsOptions spend;
+    spend.base = files.base;
+    spend.statistics = files.statistics;
+    spend.record = files.record;
+    spend.plan = files.plan;
+    spend.modelHash = files.modelHash;
+    spend.threads = files.threads;
+    spend.bits = options.bits;
+    spend.size = options.size;
+    spend.minBits = options.minBits;
+    spend.maxBits = options.maxBits;
+    spend.table = options.table;
+    spend.asPublished = options.asPublished;
+    manager.addPass(createAllocateBits(spend, std::move(progress)));
+  }
   addFences(manager);
 }
 
@@ -81,6 +101,10 @@ void skim::buildQuantizePipeline(OpPassManager &manager, const QuantizePhaseOpti
   pass.base = options.base;
   pass.weights = options.weights;
   pass.threads = options.threads;
+  pass.method = options.method;
+  pass.statistics = options.calibration.statistics;
+  pass.record = options.calibration.record;
+  pass.plan = options.calibration.plan;
   manager.addPass(createQuantizeWeights(pass, options.progress));
   addFences(manager);
 }
@@ -109,6 +133,12 @@ struct AllocatePipelineOptions : PassPipelineOptions<AllocatePipelineOptions> {
   Option<std::string> head{*this, "head", llvm::cl::desc("term for the head")};
   Option<std::string> embeddings{*this, "embeddings", llvm::cl::desc("term for the embeddings")};
   ListOption<std::string> keep{*this, "keep", llvm::cl::desc("REGEX=TERM")};
+  Option<double> bits{*this, "bits", llvm::cl::desc("true bits of the linears"), llvm::cl::init(0)};
+  Option<uint64_t> size{*this, "size", llvm::cl::desc("bytes of all weights"), llvm::cl::init(0)};
+  Option<std::string> base{*this, "base", llvm::cl::desc("folder that file names start from"), llvm::cl::init(".")};
+  Option<std::string> statistics{*this, "statistics", llvm::cl::desc("the statistics file")};
+  Option<std::string> record{*this, "record", llvm::cl::desc("the record of errors and codes")};
+  Option<std::string> plan{*this, "plan", llvm::cl::desc("the plan to write"), llvm::cl::init("plan.json")};
 };
 
 /// The options of `skim-phase-quantize`.
@@ -117,6 +147,10 @@ struct QuantizePipelineOptions : PassPipelineOptions<QuantizePipelineOptions> {
   Option<std::string> weights{*this, "weights", llvm::cl::desc("the safetensors file to write"),
                               llvm::cl::init("weights.safetensors")};
   Option<unsigned> threads{*this, "threads", llvm::cl::desc("threads (0: all)"), llvm::cl::init(0)};
+  Option<std::string> method{*this, "method", llvm::cl::desc("rtn, gptq, awq, kmeans or skim")};
+  Option<std::string> statistics{*this, "statistics", llvm::cl::desc("the statistics file")};
+  Option<std::string> record{*this, "record", llvm::cl::desc("the record of errors and codes")};
+  Option<std::string> plan{*this, "plan", llvm::cl::desc("the plan with the widths of rows")};
 };
 
 /// The options of `skim-phase-fuse`.
@@ -138,7 +172,14 @@ void skim::registerPhasePipelines() {
                                                       plan.head = options.head;
                                                       plan.embeddings = options.embeddings;
                                                       plan.keep = {options.keep.begin(), options.keep.end()};
-                                                      buildAllocatePipeline(manager, plan);
+                                                      plan.bits = options.bits;
+                                                      plan.size = options.size;
+                                                      CalibrationFiles files;
+                                                      files.base = options.base;
+                                                      files.statistics = options.statistics;
+                                                      files.record = options.record;
+                                                      files.plan = options.plan;
+                                                      buildAllocatePipeline(manager, plan, files);
                                                     });
   PassPipelineRegistration<QuantizePipelineOptions>("skim-phase-quantize", "weights in their encodings",
                                                     [](OpPassManager &manager, const QuantizePipelineOptions &options) {
@@ -146,6 +187,10 @@ void skim::registerPhasePipelines() {
                                                       quantize.base = options.base;
                                                       quantize.weights = options.weights;
                                                       quantize.threads = options.threads;
+                                                      quantize.method = options.method;
+                                                      quantize.calibration.statistics = options.statistics;
+                                                      quantize.calibration.record = options.record;
+                                                      quantize.calibration.plan = options.plan;
                                                       buildQuantizePipeline(manager, quantize);
                                                     });
   PassPipelineRegistration<FusePipelineOptions>(

@@ -15,7 +15,7 @@ using namespace skim::tool;
 namespace {
 struct Options {
   BuildOptions build;
-  std::string bits, size, plan, method = "auto", stats, activations, kv, compileTo;
+  std::string size, method = "auto", activations, kv, compileTo;
   std::vector<std::string> text;
   int64_t tune = 0;
   uint64_t seed = 0;
@@ -58,6 +58,10 @@ static Error build(const BuildOptions &given, const std::string &compileTo) {
   if (!compileTo.empty())
     options.compileTo = parsePhase(compileTo);
   options.progress = [&](const QuantizedLayer &layer) { printProgress(layer, watch); };
+  options.recordProgress = [&](const RecordedLayer &layer) {
+    std::fprintf(stderr, "[%3zu/%zu] errors of %s [%lldx%lld], %.0f s\n", layer.index, layer.count, layer.name.c_str(),
+                 static_cast<long long>(layer.rows), static_cast<long long>(layer.columns), watch.seconds());
+  };
   BuildReport report;
   std::vector<Failure> failures;
   if (!buildPackage(options, report, failures))
@@ -85,8 +89,11 @@ static Error checkPhase(const Options &options) {
 }
 
 static Error checkQuantize(const Options &options) {
-  if (options.build.allocate.format.empty() && options.bits.empty() && options.size.empty() && options.plan.empty())
-    return fail("quantize needs a format", "", "--format (w4g128, k4, k3, ...)", "none");
+  const AllocateOptions &allocate = options.build.allocate;
+  int given = !allocate.format.empty() + (allocate.bits > 0) + !options.size.empty() + !allocate.plan.empty();
+  if (given != 1)
+    return fail("quantize needs a format or a budget", "",
+                "one of --format (w4g128, k4, k3, ...), --bits, --size and --plan", given ? "several" : "none");
   return checkPhase(options);
 }
 
@@ -95,34 +102,52 @@ static Error notYet(const char *option, const char *instead) {
   return fail("option not in this version", option, instead, option);
 }
 
+/// Methods are those of formats.
+static Error checkMethod(const BuildOptions &build) {
+  const AllocateOptions &allocate = build.allocate;
+  if (build.method.empty())
+    return Error::success();
+  if (build.method == "lqer" || build.method == "l2qer" || build.method == "qera" || build.method == "abq")
+    return fail("method not in this version", "--method", "auto, rtn, gptq, awq, kmeans or skim", build.method);
+  if (!allocate.format.empty()) {
+    const std::string &format = allocate.format;
+    bool codebook = format.find("codebook") != std::string::npos || format[0] == 'k';
+    bool fits = codebook ? build.method == "kmeans" || build.method == "skim"
+                         : build.method == "rtn" || build.method == "gptq" || build.method == "awq";
+    if (!fits)
+      return fail("method does not make this format", "--method",
+                  std::string(codebook ? "auto, kmeans or skim" : "auto, rtn, gptq or awq") + " for " + format,
+                  build.method);
+  }
+  return Error::success();
+}
+
 static Error runQuantize(const Options &options) {
-  if (!options.bits.empty())
-    return notYet("--bits", "--format");
-  if (!options.size.empty())
-    return notYet("--size", "--format");
-  if (!options.plan.empty())
-    return notYet("--plan", "--format and --keep");
   if (!options.activations.empty() && options.activations != "f32" && options.activations != "bf16")
     return notYet("--activations", "f32 or bf16");
   if (!options.kv.empty())
     return notYet("--kv", "no --kv");
-  if (!options.stats.empty() || !options.text.empty())
-    return notYet("--stats and --text", "a method without calibration: rtn or kmeans");
+  if (!options.text.empty())
+    return notYet("--text", "--stats (skim calibrate writes one)");
   if (options.tune)
     return notYet("--tune", "no --tune");
   if (options.dryRun)
     return notYet("--dry-run", "no --dry-run");
-  // The method follows from the format's leaf: nothing else is known for it here.
-  const std::string &format = options.build.allocate.format;
-  const char *natural = format.find("codebook") != std::string::npos || format[0] == 'k' ? "kmeans" : "rtn";
-  if (options.method != "auto" && options.method != natural)
-    return fail("method not in this version", "--method", std::string("auto or ") + natural + " for " + format,
-                options.method);
+  BuildOptions build = options.build;
+  if (!options.size.empty()) {
+    Expected<uint64_t> size = parseByteSize(options.size);
+    if (!size)
+      return size.takeError();
+    build.allocate.size = *size;
+  }
+  if (options.method != "auto")
+    build.method = options.method;
+  if (Error error = checkMethod(build))
+    return error;
   std::error_code code;
   if (std::filesystem::is_directory(options.build.model, code))
     return fail("quantize needs a model", options.build.model, "an ONNX file", "a folder",
                 "a package's code is rebuilt by skim compile");
-  BuildOptions build = options.build;
   build.mode = options.activations;
   return ::build(build, options.compileTo);
 }
@@ -156,13 +181,21 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
   command->add_option("model", options->build.model, "MODEL.onnx")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
   command->add_option("--format", options->build.allocate.format, "term for the linears: w4g128, k3, #skim....");
-  command->add_option("--bits", options->bits, "true bits a weight");
+  AllocateOptions &allocate = options->build.allocate;
+  command->add_option("--bits", allocate.bits, "true bits a weight: all that linears store")
+      ->check(CLI::Range(0.01, 16.0));
   command->add_option("--size", options->size, "bytes of all weights");
-  command->add_option("--plan", options->plan, "a plan file");
+  command->add_option("--plan", allocate.plan, "a plan that allocation wrote");
   command->add_option("--method", options->method, "rtn gptq awq kmeans skim lqer l2qer qera abq auto")
       ->check(CLI::IsMember({"rtn", "gptq", "awq", "kmeans", "skim", "lqer", "l2qer", "qera", "abq", "auto"}))
       ->capture_default_str();
-  command->add_option("--stats", options->stats, "a statistics file");
+  command->add_option("--stats", options->build.statistics, "a statistics file (skim calibrate)");
+  command->add_option("--min-bits", allocate.minBits, "least width of a row")->check(CLI::Range(1, 8));
+  command->add_option("--max-bits", allocate.maxBits, "largest width of a row")->check(CLI::Range(1, 8));
+  command->add_option("--table", allocate.table, "type of codebooks' tables under a budget")
+      ->check(CLI::IsMember({"i8", "f16", "bf16"}))
+      ->capture_default_str();
+  command->add_flag("--as-published", allocate.asPublished, "SKIM as its paper has it");
   command->add_option("--text", options->text, "calibration texts");
   command->add_option("--activations", options->activations, "activation mode: f32 or bf16 (default: the target's)");
   command->add_option("--kv", options->kv, "term for the cache");

@@ -9,6 +9,7 @@ int main(int argc, char **argv) {
     addImport(app, action);
     addQuantize(app, action);
     addCompile(app, action);
+    addCompare(app, action);
     addBench(app, action);
     addInspect(app, action);
   });

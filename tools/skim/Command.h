@@ -25,6 +25,7 @@ void addInspect(CLI::App &app, Action &action);
 void addImport(CLI::App &app, Action &action);
 void addQuantize(CLI::App &app, Action &action);
 void addCompile(CLI::App &app, Action &action);
+void addCompare(CLI::App &app, Action &action);
 /// Commands of the contract that this version does not have: each says so.
 void addLater(CLI::App &app, Action &action);
 

@@ -104,6 +104,18 @@ static Error scoreWindow(const Model &model, const Model *base, std::span<const 
   return Error::success();
 }
 
+/// Of the mean of windows; null of a single one.
+static Json standardError(const std::vector<double> &values) {
+  if (values.size() < 2)
+    return nullptr;
+  double mean = 0, squares = 0;
+  for (double value : values)
+    mean += value / double(values.size());
+  for (double value : values)
+    squares += (value - mean) * (value - mean);
+  return std::sqrt(squares / double(values.size() - 1) / double(values.size()));
+}
+
 /// The lines of the id file, or the text's tokens cut into windows.
 static Expected<std::vector<std::vector<int32_t>>> readWindows(const Options &options, const Model &model) {
   std::vector<std::vector<int32_t>> windows;
@@ -178,9 +190,16 @@ static Error run(const Options &options) {
     return windows.takeError();
 
   Scores scores;
+  std::vector<double> windowMeans; // of the divergence
   for (size_t i = 0; i < windows->size(); ++i) {
+    size_t before = scores.divergences.size();
     if (Error error = scoreWindow(*model, base ? &*base : nullptr, (*windows)[i], scores))
       return error;
+    double sum = 0;
+    for (size_t j = before; j < scores.divergences.size(); ++j)
+      sum += scores.divergences[j];
+    if (base)
+      windowMeans.push_back(sum / double(scores.divergences.size() - before));
     std::fprintf(stderr, "[%3zu/%zu] perplexity %.4f\n", i + 1, windows->size(), std::exp(scores.nll / scores.tokens));
   }
 
@@ -196,8 +215,11 @@ static Error run(const Options &options) {
     result["kl_mean"] = sum / scores.tokens;
     result["kl_p99"] = sorted[p99];
     result["top1_agreement"] = double(scores.agreements) / scores.tokens;
+    result["kl_windows"] = windowMeans;
+    result["kl_standard_error"] = standardError(windowMeans);
   } else {
-    result["kl_mean"] = result["kl_p99"] = result["top1_agreement"] = nullptr;
+    for (const char *key : {"kl_mean", "kl_p99", "top1_agreement", "kl_windows", "kl_standard_error"})
+      result[key] = nullptr;
   }
   result["seconds"] = watch.seconds();
   if (options.json) {

@@ -5,6 +5,7 @@
 #include "skim/Support/MappedFile.h"
 #include "skim/Support/Sha256.h"
 
+#include <algorithm>
 #include <cstdio>
 
 using namespace skim;
@@ -40,6 +41,20 @@ static Error verifyFiles(const std::string &folder, const JsonCursor &manifest) 
   return Error::success();
 }
 
+/// The layers that cost most of the loss, with their part of what all cost.
+static void printWorst(std::vector<std::pair<double, std::string>> losses) {
+  if (losses.empty())
+    return;
+  double total = 0;
+  for (const auto &[loss, name] : losses)
+    total += loss;
+  std::sort(losses.rbegin(), losses.rend());
+  std::printf("worst by loss:");
+  for (size_t i = 0; i < std::min<size_t>(5, losses.size()); ++i)
+    std::printf("%s %s %.1f%%", i ? "," : "", losses[i].second.c_str(), 100 * losses[i].first / total);
+  std::printf("\n");
+}
+
 static Error inspectPackage(const Options &options) {
   std::string path = options.path + "/manifest.json";
   Expected<Json> json = parseJsonFile(path);
@@ -71,7 +86,9 @@ static Error inspectPackage(const Options &options) {
   auto items = layers->elements();
   if (!items)
     return items.takeError();
-  std::printf("%-40s %-12s %-14s %8s %12s %10s\n", "layer", "format", "shape", "bits", "bytes", "error");
+  std::printf("%-40s %-12s %-14s %8s %12s %10s %10s %10s\n", "layer", "format", "shape", "bits", "bytes", "error",
+              "output", "loss");
+  std::vector<std::pair<double, std::string>> losses;
   for (const JsonCursor &layer : *items) {
     Expected<std::string> name = layer.string("name"), format = layer.string("format");
     Expected<std::vector<int64_t>> shape = [&]() -> Expected<std::vector<int64_t>> {
@@ -84,16 +101,24 @@ static Error inspectPackage(const Options &options) {
          {name.takeError(), format.takeError(), shape.takeError(), layerBits.takeError(), layerBytes.takeError()})
       if (error)
         return error;
-    Expected<double> error = layer.numberOr("error", -1);
-    char errorText[32] = "-";
-    if (error && *error >= 0)
-      std::snprintf(errorText, sizeof errorText, "%.2e", *error);
+    std::string errors[3];
+    for (auto [index, key] : {std::pair(0, "error"), {1, "output_error"}, {2, "loss_error"}}) {
+      Expected<double> error = layer.numberOr(key, -1);
+      char text[32] = "-";
+      if (error && *error >= 0)
+        std::snprintf(text, sizeof text, "%.2e", *error);
+      errors[index] = text;
+      if (index == 2 && error && *error > 0)
+        losses.emplace_back(*error, *name);
+    }
     std::string shapeText;
     for (int64_t size : *shape)
       shapeText += (shapeText.empty() ? "" : "x") + std::to_string(size);
-    std::printf("%-40s %-12s %-14s %8.4f %12lld %10s\n", name->c_str(), format->c_str(), shapeText.c_str(), *layerBits,
-                static_cast<long long>(*layerBytes), errorText);
+    std::printf("%-40s %-12s %-14s %8.4f %12lld %10s %10s %10s\n", name->c_str(), format->c_str(), shapeText.c_str(),
+                *layerBits, static_cast<long long>(*layerBytes), errors[0].c_str(), errors[1].c_str(),
+                errors[2].c_str());
   }
+  printWorst(std::move(losses));
   std::printf("%lld parameters, %.4f true bits a linear weight; bytes:", static_cast<long long>(*parameters), *bits);
   auto groups = bytes->members();
   if (!groups)

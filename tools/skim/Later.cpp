@@ -18,7 +18,6 @@ static Error run(const Options &options) {
 
 void skim::tool::addLater(CLI::App &app, Action &action) {
   for (auto [name, summary] : {std::pair{"calibrate", "statistics of a model over text"},
-                               {"compare", "methods at equal true bits"},
                                {"tune", "searches schedule parameters"},
                                {"export", "onnx, gguf or safetensors"}}) {
     auto options = std::make_shared<Options>();

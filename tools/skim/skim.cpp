@@ -20,7 +20,8 @@ static void addCompilerCommands(CLI::App &app, Action &action) {
   Error (*never)(const None &) = [](const None &) { return Error::success(); };
   for (auto [name, summary] : {std::pair{"import", "an ONNX model as IR"},
                                {"quantize", "an ONNX model to a package of fewer bits"},
-                               {"compile", "code for a target, weights as they are"}})
+                               {"compile", "code for a target, weights as they are"},
+                               {"compare", "methods at equal true bits"}})
     addCommand(app, action, name, summary, std::make_shared<None>(), never);
 }
 
@@ -30,7 +31,7 @@ static bool needsCompiler(int argc, char **argv) {
   if (argc < 2)
     return false;
   std::string_view command = argv[1];
-  if (command == "import" || command == "quantize" || command == "compile")
+  if (command == "import" || command == "quantize" || command == "compile" || command == "compare")
     return true;
   std::error_code code;
   for (int i = 2; i < argc; ++i) {

@@ -18,6 +18,8 @@ struct BuildOptions {
   std::string output;    ///< OUT.skim
   std::string tokenizer; ///< file or folder; empty: beside the model
   AllocateOptions allocate;
+  std::string method;     ///< rtn, gptq, awq, kmeans, skim; empty: the best for the budget
+  std::string statistics; ///< a statistics file; empty: none
   std::vector<std::string> targets = {"cpu"};
   std::string mode;    ///< activation mode of the linears; empty: the target's default
   int64_t context = 0; ///< most tokens of a text; 0: what the model says
@@ -28,6 +30,7 @@ struct BuildOptions {
   /// Folder for the IR after every phase; empty: none.
   std::string dumpPhasesTo;
   QuantizeProgress progress;
+  RecordProgress recordProgress;
 };
 
 /// What a build says at its end.

@@ -8,6 +8,7 @@
 #ifndef SKIM_PIPELINES_PHASES_H
 #define SKIM_PIPELINES_PHASES_H
 
+#include "skim/Transforms/AllocateBits.h"
 #include "skim/Transforms/QuantizeWeights.h"
 
 #include <cstdint>
@@ -37,6 +38,29 @@ struct AllocateOptions {
   std::string format, head, embeddings;
   std::vector<std::string> keep;
   bool requantize = false;
+  /// A plan to follow (empty: none).
+  std::string plan;
+  /// A budget to spend over the linears that nothing else names: true bits of
+  /// the linears, or bytes of all weights; at most one is not 0.
+  double bits = 0;
+  uint64_t size = 0;
+  unsigned minBits = 1, maxBits = 5;
+  std::string table = "i8";
+  bool asPublished = false;
+
+  /// Whether skim-allocate-bits has something to decide.
+  bool spends() const { return bits > 0 || size > 0; }
+};
+
+/// What calibration knows, for the phases that use it.
+struct CalibrationFiles {
+  /// Folder that the externals' file names start from.
+  std::string base = ".";
+  std::string statistics; ///< a statistics file; empty: none
+  std::string record;     ///< errors and codes of every width, read or written
+  std::string plan;       ///< the plan that allocation writes and quantization reads
+  std::string modelHash;  ///< what the statistics must belong to; empty: not checked
+  unsigned threads = 0;
 };
 
 struct RaiseOptions {
@@ -49,12 +73,16 @@ struct RaiseOptions {
 /// ONNX nodes to language model operations.
 void buildRaisePipeline(mlir::OpPassManager &manager, const RaiseOptions &options);
 /// An encoding for every weight.
-void buildAllocatePipeline(mlir::OpPassManager &manager, const AllocateOptions &options);
+void buildAllocatePipeline(mlir::OpPassManager &manager, const AllocateOptions &options,
+                           const CalibrationFiles &files = {}, RecordProgress progress = nullptr);
 struct QuantizePhaseOptions {
   /// Folder that the externals' file names start from, and the file to write.
   std::string base = ".", weights = "weights.safetensors";
   unsigned threads = 0;
   QuantizeProgress progress;
+  /// rtn, gptq, awq, kmeans or skim; empty: the best for each format.
+  std::string method;
+  CalibrationFiles calibration;
 };
 
 /// Weights in their encodings, in a file.

@@ -36,6 +36,9 @@ struct UniformOptions : QuantizeOptions {
 Expected<QuantizedMatrix> quantizeUniform(const MatrixView &block, const UniformFormat &format,
                                           const UniformOptions &options);
 
+/// What components `codes`, `scales` (and `zeros`) decode to: f32 [N, K] in `out`.
+void decodeUniform(const QuantizedMatrix &matrix, const UniformFormat &format, float *out);
+
 } // namespace skim
 
 #endif // SKIM_QUANTIZE_ROUNDTONEAREST_H

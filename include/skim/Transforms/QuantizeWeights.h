@@ -14,6 +14,11 @@ namespace skim {
 /// The attribute that carries a layer's relative squared error on skim.linear.
 inline constexpr llvm::StringLiteral kErrorAttr = "skim.error";
 
+/// With statistics: the relative squared error of the layer's output under the
+/// inputs of calibration, and the loss-weighted error that allocation minimises.
+inline constexpr llvm::StringLiteral kOutputErrorAttr = "skim.output_error";
+inline constexpr llvm::StringLiteral kLossErrorAttr = "skim.loss_error";
+
 /// One finished weight, for progress and reports.
 struct QuantizedLayer {
   std::string name;   ///< of the layer, or of the tensor where no layer uses it

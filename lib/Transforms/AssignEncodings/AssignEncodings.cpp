@@ -2,6 +2,7 @@
 
 #include "skim/Transforms/AssignEncodings.h"
 
+#include "skim/Quantize/Plan.h"
 #include "skim/Skim/SkimOps.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/Support/Regex.h"
@@ -55,6 +56,14 @@ static WeightEncoding denseAsIs(Type type) {
   return cast<WeightEncoding>(Attribute(DenseAttr::get(type.getContext(), element)));
 }
 
+/// The plan's entry for a weight that is used under these names.
+static const LayerPlan *findLayer(const Plan &plan, ArrayRef<StringRef> names) {
+  for (StringRef name : names)
+    if (const LayerPlan *entry = plan.find(name.str()))
+      return entry;
+  return nullptr;
+}
+
 void AssignEncodingsPass::runOnOperation() {
   ModuleOp module = getOperation();
   WeightEncoding linearTerm, headTerm, embeddingTerm;
@@ -68,7 +77,16 @@ void AssignEncodingsPass::runOnOperation() {
       return signalPassFailure();
     *term = *parsed;
   }
-  if (linearTerm) {
+  std::optional<Plan> terms;
+  if (!plan.empty()) {
+    Expected<Plan> read = Plan::read(plan);
+    if (!read) {
+      module.emitError() << read.message();
+      return signalPassFailure();
+    }
+    terms.emplace(std::move(*read));
+  }
+  if (linearTerm || open || terms) {
     // 16 bits are what every deployment of a quantized model keeps these in.
     auto half = cast<WeightEncoding>(Attribute(DenseAttr::get(&getContext(), Float16Type::get(&getContext()))));
     if (!headTerm)
@@ -126,18 +144,29 @@ void AssignEncodingsPass::runOnOperation() {
   SmallVector<bool> used(overrides.size());
   for (auto &[weight, uses] : weights) {
     WeightEncoding encoding = getEncoding(weight.getType());
-    bool quantized = encoding && !isa<DenseAttr>(encoding);
+    bool quantized = encoding && !isa<DenseAttr>(encoding), isOpen = false;
     if (!quantized || requantize) {
       // A weight that is both (tied) follows the head: its quality is what the logits see.
       WeightEncoding wanted = uses.isHead ? headTerm : uses.isEmbedding ? embeddingTerm : linearTerm;
+      if (const LayerPlan *entry = terms ? findLayer(*terms, uses.layers) : nullptr) {
+        FailureOr<WeightEncoding> parsed = parse("plan", entry->term);
+        if (failed(parsed))
+          return signalPassFailure();
+        wanted = *parsed;
+      }
       if (wanted)
         encoding = wanted;
+      else if (open)
+        isOpen = true;
     }
     for (auto [index, entry] : llvm::enumerate(overrides))
       if (llvm::any_of(uses.layers, [&](StringRef layer) { return entry.regex.match(layer); })) {
         encoding = entry.encoding;
+        isOpen = false;
         used[index] = true;
       }
+    if (isOpen)
+      continue;
     if (!encoding)
       encoding = denseAsIs(weight.getType());
     auto type = cast<RankedTensorType>(weight.getType());

@@ -2,6 +2,7 @@
 
 #include "skim/Transforms/QuantizeWeights.h"
 
+#include "CalibratedQuantizer.h"
 #include "WeightWriter.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Transforms/AssignEncodings.h"
@@ -28,7 +29,8 @@ struct Piece {
   std::string name;                  // of the tensor, or the prefix of its components
   std::string layer;                 // for reports; empty: no linear or embedding
   SmallVector<LinearOp> linears;
-  size_t first = 0; // index of its first tensor in the file
+  bool calibrated = false; // quantized with statistics
+  size_t first = 0;        // index of its first tensor in the file
 };
 
 class QuantizeWeightsPass : public skim::impl::QuantizeWeightsBase<QuantizeWeightsPass> {
@@ -142,11 +144,27 @@ void QuantizeWeightsPass::runOnOperation() {
     signalPassFailure();
   };
 
+  WeightReader reader(base);
+  CalibratedOptions calibratedOptions = {method, statistics, record, plan, threads};
+  Expected<std::unique_ptr<CalibratedQuantizer>> calibrated = CalibratedQuantizer::create(calibratedOptions, reader);
+  if (!calibrated)
+    return reportAt(getOperation(), calibrated.failure());
+  // Linears by the input that they share.
+  std::map<std::string, SmallVector<SharedInput>> peers;
+
   std::vector<TensorSpec> specs;
   for (Piece &piece : pieces) {
     piece.first = specs.size();
     // Before any work is done.
-    if (piece.encoding && !WeightWriter::hasQuantizer(piece.encoding))
+    if (piece.encoding && !piece.linears.empty() && *calibrated) {
+      Expected<bool> handles = (*calibrated)->handles(piece.layer, piece.encoding);
+      if (!handles)
+        return reportAt(piece.source, handles.failure());
+      piece.calibrated = *handles;
+      if (*handles)
+        peers[(*calibrated)->inputOf(piece.layer)].push_back({piece.layer, piece.source});
+    }
+    if (piece.encoding && !piece.calibrated && !WeightWriter::hasQuantizer(piece.encoding))
       return reportAt(piece.source, fail("no quantizer for this format", piece.layer, "uniform, codebook or dense",
                                          piece.encoding.getShortName()));
     auto add = [&](std::string name, RankedTensorType type) -> Error {
@@ -169,17 +187,30 @@ void QuantizeWeightsPass::runOnOperation() {
   Expected<SafetensorsWriter> writer = SafetensorsWriter::create(weights, std::move(specs));
   if (!writer)
     return reportAt(getOperation(), writer.failure());
-  WeightWriter output(*writer, base, threads);
+  WeightWriter output(*writer, reader, threads);
+  auto quantize = [&](Piece &piece) -> Expected<WeightResult> {
+    if (!piece.encoding)
+      return output.copy(piece.source, piece.type, piece.first);
+    if (!piece.calibrated)
+      return output.quantize(piece.source, piece.encoding, piece.components, piece.first);
+    Expected<CalibratedWeight> weight =
+        (*calibrated)->quantize(piece.layer, piece.source, piece.encoding, peers[(*calibrated)->inputOf(piece.layer)]);
+    return weight ? output.write(*weight, piece.first) : weight.takeError();
+  };
 
   size_t layers = llvm::count_if(pieces, [](const Piece &piece) { return !piece.layer.empty(); }), done = 0;
   for (Piece &piece : pieces) {
-    Expected<WeightResult> written = piece.encoding
-                                         ? output.quantize(piece.source, piece.encoding, piece.components, piece.first)
-                                         : output.copy(piece.source, piece.type, piece.first);
+    Expected<WeightResult> written = quantize(piece);
     if (!written)
       return reportAt(piece.source, written.failure());
-    for (LinearOp linear : piece.linears)
-      linear->setAttr(kErrorAttr, Builder(&getContext()).getF32FloatAttr(static_cast<float>(written->error)));
+    Builder builder(&getContext());
+    for (LinearOp linear : piece.linears) {
+      linear->setAttr(kErrorAttr, builder.getF32FloatAttr(static_cast<float>(written->error)));
+      if (written->outputError)
+        linear->setAttr(kOutputErrorAttr, builder.getF32FloatAttr(static_cast<float>(*written->outputError)));
+      if (written->lossError)
+        linear->setAttr(kLossErrorAttr, builder.getF32FloatAttr(static_cast<float>(*written->lossError)));
+    }
     if (!piece.layer.empty() && progress) {
       auto type = cast<RankedTensorType>(piece.source->getResult(0).getType());
       QuantizedLayer layer;

@@ -4,99 +4,13 @@
 #include "skim/Quantize/RoundToNearest.h"
 #include "skim/Support/Float16.h"
 #include "skim/Support/Threads.h"
-#include "llvm/ADT/SmallString.h"
-#include "llvm/Support/Path.h"
 
 using namespace mlir;
 using namespace skim;
 
-std::optional<DType> skim::dtypeOf(Type type) {
-  if (type.isF32())
-    return DType::F32;
-  if (type.isF16())
-    return DType::F16;
-  if (type.isBF16())
-    return DType::BF16;
-  if (type.isInteger(8))
-    return DType::U8;
-  if (type.isInteger(16))
-    return DType::U16;
-  if (type.isInteger(32))
-    return DType::I32;
-  if (type.isInteger(64))
-    return DType::I64;
-  return std::nullopt;
-}
-
-std::string skim::spellType(Type type) {
-  std::string text;
-  llvm::raw_string_ostream(text) << type;
-  return text;
-}
-
 /// Rows of about 2 MiB of f32: enough to share among threads, small beside any memory limit.
 static int64_t blockRows(int64_t columns) {
   return std::max<int64_t>(16, (int64_t(1) << 19) / std::max<int64_t>(1, columns));
-}
-
-Expected<std::shared_ptr<const MappedFile>> WeightWriter::open(ExternalOp source) {
-  std::shared_ptr<const MappedFile> &file = files[source.getFile()];
-  if (!file) {
-    llvm::SmallString<256> path(base);
-    llvm::sys::path::append(path, source.getFile());
-    Expected<std::shared_ptr<const MappedFile>> opened =
-        MappedFile::open(std::string(path), MappedFile::Access::Sequential);
-    if (!opened)
-      return opened.takeError();
-    file = *opened;
-  }
-  return file;
-}
-
-void WeightRows::read(int64_t begin, int64_t end, float *out) const {
-  if (matrix)
-    return matrix->readRows(begin, end, out);
-  std::copy(values.begin() + begin * numColumns, values.begin() + end * numColumns, out);
-}
-
-/// One dimension is a row; more than two fold their leading ones.
-Expected<WeightRows> WeightWriter::weightRows(Operation *op) {
-  if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
-    auto elements = cast<DenseElementsAttr>(constant.getValue());
-    auto type = cast<RankedTensorType>(constant.getType());
-    std::vector<float> values;
-    values.reserve(elements.getNumElements());
-    for (APFloat value : elements.getValues<APFloat>()) {
-      bool lost = false;
-      value.convert(APFloat::IEEEsingle(), APFloat::rmNearestTiesToEven, &lost);
-      values.push_back(value.convertToFloat());
-    }
-    int64_t columns = type.getRank() ? type.getShape().back() : 1;
-    return WeightRows("constant", std::move(values), columns ? type.getNumElements() / columns : 0, columns);
-  }
-  auto source = cast<ExternalOp>(op);
-  Expected<std::shared_ptr<const MappedFile>> file = open(source);
-  if (!file)
-    return file.takeError();
-  auto type = cast<RankedTensorType>(source.getType());
-  std::string name = source.getName().value_or("").str();
-  std::optional<DType> dtype = dtypeOf(type.getElementType());
-  if (!dtype)
-    return fail("unsupported weight type", name, "f16, bf16 or f32", spellType(type.getElementType()));
-  int64_t columns = type.getRank() ? type.getShape().back() : 1;
-  int64_t rows = columns ? type.getNumElements() / columns : 0;
-  int64_t rowStride = columns, columnStride = 1;
-  if (std::optional<ArrayRef<int64_t>> strides = source.getStrides()) {
-    if (type.getRank() > 2)
-      return fail("unsupported strides", name, "a matrix", "rank " + std::to_string(type.getRank()));
-    columnStride = strides->empty() ? 1 : strides->back();
-    rowStride = type.getRank() == 2 ? strides->front() : 0;
-  }
-  Expected<MatrixSource> matrix =
-      MatrixSource::create(*file, name, source.getOffset(), *dtype, rows, columns, rowStride, columnStride);
-  if (!matrix)
-    return matrix.takeError();
-  return WeightRows(std::move(*matrix));
 }
 
 Error WeightWriter::copyBytes(Operation *op, size_t first) {
@@ -115,7 +29,7 @@ Error WeightWriter::copyBytes(Operation *op, size_t first) {
     return writer.write(first, std::span(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()));
   }
   auto source = cast<ExternalOp>(op);
-  Expected<std::shared_ptr<const MappedFile>> file = open(source);
+  Expected<std::shared_ptr<const MappedFile>> file = reader.open(source);
   if (!file)
     return file.takeError();
   auto type = cast<RankedTensorType>(source.getType());
@@ -156,7 +70,7 @@ Expected<WeightResult> WeightWriter::copy(Operation *source, RankedTensorType ty
       return error;
     return result;
   }
-  Expected<WeightRows> matrix = weightRows(source);
+  Expected<WeightRows> matrix = reader.rows(source);
   if (!matrix)
     return matrix.takeError();
   DType target = *dtypeOf(type.getElementType());
@@ -218,7 +132,7 @@ bool WeightWriter::hasQuantizer(WeightEncoding encoding) { return isa<UniformAtt
 
 Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding encoding,
                                               ArrayRef<Component> components, size_t first) {
-  Expected<WeightRows> matrix = weightRows(source);
+  Expected<WeightRows> matrix = reader.rows(source);
   if (!matrix)
     return matrix.takeError();
   int64_t columns = matrix->columns(), step = blockRows(columns);
@@ -300,5 +214,18 @@ Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding 
   for (const Component &component : components)
     result.storedBytes += component.getBits() / 8;
   result.error = squaredNorm > 0 ? squaredError / squaredNorm : 0;
+  return result;
+}
+
+Expected<WeightResult> WeightWriter::write(const CalibratedWeight &weight, size_t first) {
+  WeightResult result;
+  for (const std::vector<uint8_t> &bytes : weight.components) {
+    if (Error error = writer.write(first++, 0, bytes))
+      return error;
+    result.storedBytes += bytes.size();
+  }
+  result.error = weight.squaredNorm > 0 ? weight.squaredError / weight.squaredNorm : 0;
+  result.outputError = weight.outputError;
+  result.lossError = weight.lossError;
   return result;
 }

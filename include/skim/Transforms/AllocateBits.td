@@ -1,0 +1,46 @@
+#ifndef SKIM_TRANSFORMS_ALLOCATEBITS_TD
+#define SKIM_TRANSFORMS_ALLOCATEBITS_TD
+
+include "mlir/Pass/PassBase.td"
+
+def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
+  let summary = "spends a budget of bits or bytes over the linears";
+  let description = [{
+    Gives every `skim.linear` without `skim.encoding` one: rows of codebooks of
+    mixed width, chosen so that the loss-weighted error of the whole model is
+    least within the budget. Layers that have an encoding keep it and count.
+
+    First records, for every row and width, the error that it has under the
+    statistics, with its codes, in the file `record` (reused if it belongs to the
+    same model, statistics and options); then allocates. Which row got which
+    width is data and goes to the file `plan`, which `skim-quantize-weights` reads.
+
+    `bits` bounds the true bits of the linears (all stored bytes × 8 ÷ weights;
+    the head and embeddings not counted), `size` the bytes of all weights. The
+    budget is never exceeded; below what the format can reach the pass fails and
+    names the minimum.
+
+    `as-published`: SKIM (ICML 2025): errors of plain weighted k-means by L-full,
+    allocation within each matrix by mean bits, tables not counted.
+
+    Needs: skim-assign-encodings with `open` before it.
+  }];
+  let options = [
+    Option<"base", "base", "std::string", /*default=*/"\".\"", "folder that the externals' file names start from">,
+    Option<"statistics", "statistics", "std::string", "\"\"", "the statistics file">,
+    Option<"record", "record", "std::string", "\"\"", "the record of errors and codes, read or written">,
+    Option<"plan", "plan", "std::string", "\"plan.json\"", "the plan to write">,
+    Option<"method", "method", "std::string", "\"skim\"", "skim or auto">,
+    Option<"bits", "bits", "double", "0", "true bits of the linears (0: no such bound)">,
+    Option<"size", "size", "uint64_t", "0", "bytes of all weights (0: no such bound)">,
+    Option<"minBits", "min-bits", "unsigned", "1", "least width of a row">,
+    Option<"maxBits", "max-bits", "unsigned", "5", "largest width of a row">,
+    Option<"table", "table", "std::string", "\"i8\"", "type of the tables: i8, f16 or bf16">,
+    Option<"asPublished", "as-published", "bool", "false", "SKIM as its paper has it">,
+    Option<"modelHash", "model-hash", "std::string", "\"\"", "of the model that the statistics must belong to">,
+    Option<"threads", "threads", "unsigned", "0", "threads (0: all; the result does not depend on it)">,
+  ];
+  let dependentDialects = ["::skim::SkimDialect"];
+}
+
+#endif

@@ -1,0 +1,379 @@
+//===- AllocateBits.cpp - spends a budget over the linears ------------------===//
+
+#include "skim/Transforms/AllocateBits.h"
+
+#include "skim/Analysis/WeightReader.h"
+#include "skim/Quantize/Allocation.h"
+#include "skim/Quantize/LayerCodes.h"
+#include "skim/Quantize/Plan.h"
+#include "skim/Quantize/RecordFile.h"
+#include "skim/Quantize/Skim.h"
+#include "skim/Quantize/Statistics.h"
+#include "skim/Support/Sha256.h"
+#include "skim/Transforms/AssignEncodings.h"
+#include "llvm/ADT/MapVector.h"
+
+#include <cmath>
+
+using namespace mlir;
+
+namespace skim {
+#define GEN_PASS_DEF_ALLOCATEBITS
+#include "skim/Transforms/AllocateBits.h.inc"
+} // namespace skim
+
+using namespace skim;
+
+namespace {
+/// A weight that the budget is spent on.
+struct OpenLayer {
+  std::string name;
+  Operation *source = nullptr;
+  SmallVector<LinearOp> linears;
+  int64_t rows = 0, columns = 0;
+  std::vector<float> errors; // [rows, widths]
+};
+
+class AllocateBitsPass : public skim::impl::AllocateBitsBase<AllocateBitsPass> {
+public:
+  using AllocateBitsBase::AllocateBitsBase;
+  AllocateBitsPass(const AllocateBitsOptions &options, RecordProgress progress)
+      : AllocateBitsBase(options), progress(std::move(progress)) {}
+  void runOnOperation() override {
+    if (Error error = run()) {
+      getOperation().emitError() << error.message();
+      signalPassFailure();
+    }
+  }
+
+private:
+  Error run();
+  Error checkOptions();
+  Error collect();
+  Error recordErrors();
+  Error recordInto(const std::string &path, const std::map<std::string, std::string> &hashes);
+  Expected<LayerRecord> recordOne(const OpenLayer &layer);
+  Expected<Allocation> spend();
+  Expected<Allocation> spendAsPublished();
+  Error decide(const Allocation &allocation);
+  uint64_t storedBytes(const OpenLayer &layer, ArrayRef<uint8_t> widths) const;
+  CodebookFormat formatOf(unsigned width) const { return {width, tableType, false}; }
+
+  RecordProgress progress;
+  RecordOptions recordOptions;
+  DType tableType = DType::I8;
+  std::optional<Statistics> statisticsFile;
+  std::optional<WeightReader> reader;
+  std::vector<OpenLayer> layers;
+  uint64_t linearWeights = 0; // all linears but the head
+  uint64_t fixedLinear = 0;   // bytes of linears that have their encoding already
+  uint64_t fixedOther = 0;    // bytes of everything else
+};
+} // namespace
+
+std::unique_ptr<Pass> skim::createAllocateBits(const AllocateBitsOptions &options, RecordProgress progress) {
+  return std::make_unique<AllocateBitsPass>(options, std::move(progress));
+}
+
+Error AllocateBitsPass::checkOptions() {
+  if (statistics.empty())
+    return fail("allocation needs statistics", "option 'statistics'", "a statistics file", "none",
+                "skim calibrate writes one");
+  if ((bits > 0) == (size > 0))
+    return fail("allocation needs a budget", "", "either bits or size", bits > 0 ? "both" : "none");
+  if (minBits < 1 || maxBits > 8 || minBits > maxBits)
+    return fail("widths out of range", "min-bits and max-bits", "1 <= min-bits <= max-bits <= 8",
+                std::to_string(minBits) + " and " + std::to_string(maxBits));
+  if (table == "f16")
+    tableType = DType::F16;
+  else if (table == "bf16")
+    tableType = DType::BF16;
+  else if (table != "i8")
+    return fail("unknown table type", "option 'table'", "i8, f16 or bf16", table);
+  if (method != "skim" && method != "auto")
+    return fail("unknown method", "option 'method'", "skim or auto", method);
+  return Error::success();
+}
+
+/// Sorts the weights into those to decide and those that only count.
+Error AllocateBitsPass::collect() {
+  llvm::MapVector<Value, SmallVector<Operation *>> users;
+  llvm::DenseSet<Value> outside; // embeddings and the head
+  getOperation().walk([&](Operation *op) {
+    if (auto linear = dyn_cast<LinearOp>(op)) {
+      users[linear.getWeight()].push_back(op);
+      if (linear.getLayer().value_or("") == "lm_head")
+        outside.insert(linear.getWeight());
+    } else if (auto embed = dyn_cast<EmbedOp>(op)) {
+      users[embed.getTable()].push_back(op);
+      outside.insert(embed.getTable());
+    }
+  });
+  for (auto &[weight, ops] : users) {
+    auto type = cast<RankedTensorType>(weight.getType());
+    auto planned = ops.front()->getAttrOfType<WeightEncoding>(kEncodingAttr);
+    bool isLinear = !outside.contains(weight);
+    if (isLinear)
+      linearWeights += type.getNumElements();
+    if (planned) {
+      (isLinear ? fixedLinear : fixedOther) += getStoredBits(planned, type.getShape()) / 8;
+      continue;
+    }
+    OpenLayer layer;
+    layer.source = weight.getDefiningOp();
+    for (Operation *op : ops) {
+      auto linear = dyn_cast<LinearOp>(op);
+      if (!linear)
+        return fail("embedding without an encoding", "skim-allocate-bits", "skim-assign-encodings before it", "none");
+      layer.linears.push_back(linear);
+      if (layer.name.empty())
+        layer.name = linear.getLayer().value_or("").str();
+    }
+    if (!layer.source || !isa<ExternalOp, arith::ConstantOp>(layer.source))
+      return fail("weight is not in a file", layer.name, "skim.external or a constant", "another value");
+    layer.rows = type.getDimSize(0);
+    layer.columns = type.getDimSize(1);
+    layers.push_back(std::move(layer));
+  }
+  // Norms and biases.
+  getOperation().walk([&](ExternalOp external) {
+    if (users.contains(external.getResult()) || llvm::any_of(external->getUsers(), llvm::IsaPred<AssembleOp>))
+      return;
+    // They are written as f32.
+    fixedOther += cast<RankedTensorType>(external.getType()).getNumElements() * 4;
+  });
+  if (layers.empty())
+    return fail("nothing to allocate", "the model", "linears without an encoding", "none");
+  return Error::success();
+}
+
+Expected<LayerRecord> AllocateBitsPass::recordOne(const OpenLayer &layer) {
+  Expected<const LayerStatistics *> facts = statisticsFile->get(layer.name, layer.rows, layer.columns);
+  if (!facts)
+    return facts.takeError();
+  Expected<Sensitivity> sensitivity = Sensitivity::create(**facts, layer.rows, layer.name);
+  if (!sensitivity)
+    return sensitivity.takeError();
+  Expected<WeightRows> rows = reader->rows(layer.source);
+  if (!rows)
+    return rows.takeError();
+  std::vector<float> weights(layer.rows * layer.columns);
+  rows->read(0, layer.rows, weights.data());
+  rows->release();
+  MatrixView view(weights.data(), layer.rows, layer.columns);
+  return asPublished ? recordAsPublished(layer.name, view, *sensitivity, recordOptions)
+                     : recordLayer(layer.name, view, *sensitivity, recordOptions);
+}
+
+Error AllocateBitsPass::recordInto(const std::string &path, const std::map<std::string, std::string> &hashes) {
+  std::vector<RecordedShape> shapes;
+  for (const OpenLayer &layer : layers)
+    shapes.push_back({layer.name, layer.rows, layer.columns});
+  Expected<RecordWriter> writer = RecordWriter::create(path, shapes, recordOptions, hashes);
+  if (!writer)
+    return writer.takeError();
+  for (auto [index, layer] : llvm::enumerate(layers)) {
+    Expected<LayerRecord> recorded = recordOne(layer);
+    if (!recorded)
+      return recorded.takeError();
+    layer.errors = recorded->errors;
+    if (Error error = writer->add(layer.name, *recorded))
+      return error;
+    if (progress)
+      progress({layer.name, layer.rows, layer.columns, index + 1, layers.size()});
+  }
+  return writer->finish();
+}
+
+Error AllocateBitsPass::recordErrors() {
+  Expected<Statistics> opened = Statistics::open(statistics);
+  if (!opened)
+    return opened.takeError();
+  statisticsFile.emplace(std::move(*opened));
+  if (Error error = modelHash.empty() ? Error::success() : statisticsFile->checkModel(modelHash))
+    return error;
+  reader.emplace(base);
+  recordOptions.minBits = minBits;
+  recordOptions.maxBits = maxBits;
+  recordOptions.table = tableType;
+  recordOptions.threads = threads;
+  if (asPublished)
+    recordOptions.measure = ErrorMeasure::LFull;
+  Expected<std::string> hash = sha256OfFile(statistics);
+  if (!hash)
+    return hash.takeError();
+  std::map<std::string, std::string> hashes = {{"statistics", *hash}};
+  // Layers that `keep` takes out change with the options, the others' codes do not:
+  // a record serves if it has what is asked for.
+  Expected<RecordFile> old = RecordFile::open(record, recordOptions, hashes);
+  bool complete = static_cast<bool>(old);
+  for (OpenLayer &layer : layers) {
+    if (!complete)
+      break;
+    Expected<LayerRecord> recorded = old->errors(layer.name);
+    complete = recorded && recorded->rows == layer.rows;
+    if (complete)
+      layer.errors = std::move(recorded->errors);
+  }
+  return complete ? Error::success() : recordInto(record, hashes);
+}
+
+/// What is left of a budget for the open layers, or the failure that says how
+/// much is needed; in true bits where `bits` are the budget.
+static Expected<uint64_t> remaining(uint64_t budget, uint64_t used, uint64_t minimum, uint64_t weights, double bits) {
+  if (budget >= used + minimum)
+    return budget - used;
+  char needed[64], given[64];
+  if (bits > 0) {
+    std::snprintf(needed, sizeof needed, "at least %.4f bits", weights ? 8.0 * (used + minimum) / weights : 0.0);
+    std::snprintf(given, sizeof given, "%.4f bits", bits);
+  } else {
+    std::snprintf(needed, sizeof needed, "at least %llu bytes", static_cast<unsigned long long>(used + minimum));
+    std::snprintf(given, sizeof given, "%llu bytes", static_cast<unsigned long long>(budget));
+  }
+  return fail("budget below what the format can reach", bits > 0 ? "--bits" : "--size", needed, given);
+}
+
+Expected<Allocation> AllocateBitsPass::spend() {
+  std::vector<AllocationLayer> problem;
+  std::vector<std::vector<double>> errors;
+  unsigned widths = maxBits - minBits + 1;
+  for (const OpenLayer &layer : layers) {
+    errors.emplace_back(layer.errors.begin(), layer.errors.end());
+    AllocationFamily family;
+    family.name = "codebook rows";
+    family.mixedBytes = permutationBytes(layer.rows);
+    for (unsigned width = minBits; width <= maxBits; ++width)
+      family.rowBytes.push_back(storedRowBytes(formatOf(width), layer.columns));
+    family.errors = errors.back();
+    if (family.errors.size() != static_cast<size_t>(layer.rows) * widths)
+      return fail("record does not fit", record, "errors of " + layer.name, "another number");
+    problem.push_back({layer.name, {std::move(family)}});
+  }
+  Expected<Allocator> allocator = Allocator::create(problem);
+  if (!allocator)
+    return allocator.takeError();
+  uint64_t budget = bits > 0 ? static_cast<uint64_t>(std::floor(bits * linearWeights / 8)) : uint64_t(size);
+  Expected<uint64_t> left = remaining(budget, bits > 0 ? fixedLinear : fixedLinear + fixedOther,
+                                      allocator->minimumBytes(), linearWeights, bits);
+  if (!left)
+    return left.takeError();
+  return allocator->allocate(*left);
+}
+
+/// Bytes of a layer whose rows have these widths (counted from minBits).
+uint64_t AllocateBitsPass::storedBytes(const OpenLayer &layer, ArrayRef<uint8_t> widths) const {
+  uint64_t bytes = llvm::all_equal(widths) ? 0 : permutationBytes(layer.rows);
+  for (uint8_t width : widths)
+    bytes += storedRowBytes(formatOf(minBits + width), layer.columns);
+  return bytes;
+}
+
+/// Algorithm 1 for each matrix, with the same mean number of bits everywhere.
+/// The paper counts codes alone; a budget here is of all that is stored, so the
+/// largest mean that fits is searched.
+Expected<Allocation> AllocateBitsPass::spendAsPublished() {
+  if (bits <= 0)
+    return fail("the published allocation counts bits", "option 'size'", "bits", "a size in bytes");
+  RowAllocationOptions rule;
+  rule.minBits = minBits;
+  rule.maxBits = maxBits;
+  auto attempt = [&](double mean) -> Expected<Allocation> {
+    Allocation result;
+    for (const OpenLayer &layer : layers) {
+      std::vector<double> errors(layer.errors.begin(), layer.errors.end());
+      Expected<std::vector<uint8_t>> chosen = allocateRows(errors, layer.rows, mean, rule);
+      if (!chosen)
+        return chosen.takeError();
+      LayerAllocation allocated;
+      for (auto [row, width] : llvm::enumerate(*chosen)) {
+        allocated.widths.push_back(width - minBits);
+        allocated.error += layer.errors[row * (maxBits - minBits + 1) + width - minBits];
+      }
+      allocated.bytes = storedBytes(layer, allocated.widths);
+      allocated.mixed = !llvm::all_equal(*chosen);
+      result.bytes += allocated.bytes;
+      result.error += allocated.error;
+      result.layers.push_back(std::move(allocated));
+    }
+    return result;
+  };
+  Expected<Allocation> best = attempt(minBits);
+  if (!best)
+    return best;
+  uint64_t budget = static_cast<uint64_t>(std::floor(bits * linearWeights / 8));
+  if (Expected<uint64_t> left = remaining(budget, fixedLinear, best->bytes, linearWeights, bits); !left)
+    return left.takeError();
+  double low = minBits, high = maxBits;
+  for (int step = 0; step < 20; ++step) {
+    double middle = step == 0 ? high : (low + high) / 2;
+    Expected<Allocation> tried = attempt(middle);
+    if (!tried)
+      return tried;
+    bool fits = fixedLinear + tried->bytes <= budget;
+    (fits ? low : high) = middle;
+    if (fits)
+      best = std::move(tried);
+    if (fits && step == 0)
+      break;
+  }
+  return best;
+}
+
+/// Encodings on the linears, widths of the rows in the plan.
+Error AllocateBitsPass::decide(const Allocation &allocation) {
+  Plan decided;
+  decided.method = "skim";
+  decided.modelHash = modelHash;
+  decided.minBits = minBits;
+  decided.maxBits = maxBits;
+  decided.table = table;
+  decided.asPublished = asPublished;
+  MLIRContext *context = &getContext();
+  Type tableElement = tableType == DType::I8    ? Type(IntegerType::get(context, 8))
+                      : tableType == DType::F16 ? Type(Float16Type::get(context))
+                                                : Type(BFloat16Type::get(context));
+  uint64_t total = fixedLinear;
+  for (auto [layer, chosen] : llvm::zip(layers, allocation.layers)) {
+    LayerPlan entry;
+    SmallVector<int64_t> counts(maxBits + 1);
+    for (uint8_t width : chosen.widths) {
+      entry.widths.push_back(minBits + width);
+      ++counts[minBits + width];
+    }
+    SmallVector<Attribute> parts;
+    SmallVector<int64_t> partRows;
+    for (unsigned width = minBits; width <= maxBits; ++width)
+      if (counts[width]) {
+        parts.push_back(CodebookAttr::get(context, width, tableElement, /*tensorScope=*/false));
+        partRows.push_back(counts[width]);
+      }
+    Attribute term = parts.size() == 1 ? parts.front() : Attribute(RowsAttr::get(context, parts, partRows));
+    auto encoding = cast<WeightEncoding>(term);
+    llvm::raw_string_ostream(entry.term) << term;
+    entry.error = chosen.error;
+    entry.bytes = getStoredBits(encoding, {layer.rows, layer.columns}) / 8;
+    total += entry.bytes;
+    for (LinearOp linear : layer.linears)
+      linear->setAttr(kEncodingAttr, term);
+    decided.layers[layer.name] = std::move(entry);
+  }
+  decided.bytes = total;
+  decided.bits = linearWeights ? 8.0 * total / linearWeights : 0;
+  // The allocator's own count must be what the encodings say: a budget is a promise.
+  if (total != fixedLinear + allocation.bytes)
+    return fail("allocation miscounted", "skim-allocate-bits", std::to_string(allocation.bytes) + " bytes",
+                std::to_string(total - fixedLinear));
+  return decided.write(plan);
+}
+
+Error AllocateBitsPass::run() {
+  if (Error error = checkOptions())
+    return error;
+  if (Error error = collect())
+    return error;
+  if (Error error = recordErrors())
+    return error;
+  Expected<Allocation> allocation = asPublished ? spendAsPublished() : spend();
+  return allocation ? decide(*allocation) : allocation.takeError();
+}

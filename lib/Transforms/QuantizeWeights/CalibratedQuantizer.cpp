@@ -1,0 +1,347 @@
+//===- CalibratedQuantizer.cpp - quantizers that know what errors cost ------===//
+
+#include "CalibratedQuantizer.h"
+
+#include "skim/Quantize/Awq.h"
+#include "skim/Quantize/Codebook.h"
+#include "skim/Quantize/Gptq.h"
+#include "skim/Quantize/RoundToNearest.h"
+#include "skim/Quantize/Skim.h"
+#include "skim/Support/Sha256.h"
+
+using namespace mlir;
+using namespace skim;
+
+/// One layer on its way.
+struct CalibratedQuantizer::Work {
+  std::string layer, method;
+  int64_t rows = 0, columns = 0;
+  std::vector<float> weights;
+  std::optional<Sensitivity> sensitivity;
+  std::map<std::string, std::vector<uint8_t>> components;
+  std::vector<float> decoded; // what the components decode to
+
+  MatrixView view() const { return MatrixView(weights.data(), rows, columns); }
+  void take(const QuantizedMatrix &matrix, const std::string &prefix = "") {
+    for (const QuantizedMatrix::Component &component : matrix.components)
+      components[prefix + component.spec.name] = component.bytes;
+  }
+};
+
+static UniformFormat formatOf(UniformAttr attr) {
+  UniformFormat format;
+  format.bits = attr.getBits();
+  format.group = attr.getGroup();
+  format.asymmetric = attr.getAsymmetric();
+  format.floatZero = static_cast<bool>(attr.getZeroType());
+  format.scale = *dtypeOf(attr.getScaleType());
+  return format;
+}
+
+static CodebookFormat formatOf(CodebookAttr attr) {
+  CodebookFormat format;
+  format.bits = attr.getBits();
+  format.table = attr.getTable().isInteger(8) ? DType::I8 : *dtypeOf(attr.getTable());
+  format.tensorScope = attr.getTensorScope();
+  return format;
+}
+
+Expected<std::unique_ptr<CalibratedQuantizer>> CalibratedQuantizer::create(const CalibratedOptions &options,
+                                                                           WeightReader &reader) {
+  std::unique_ptr<CalibratedQuantizer> result(new CalibratedQuantizer(options, reader));
+  if (options.statistics.empty()) {
+    if (options.method == "gptq" || options.method == "awq" || options.method == "skim")
+      return fail("method needs statistics", "--method " + options.method, "--stats or --text", "neither");
+    return std::unique_ptr<CalibratedQuantizer>();
+  }
+  Expected<Statistics> statistics = Statistics::open(options.statistics);
+  if (!statistics)
+    return statistics.takeError();
+  result->statistics.emplace(std::move(*statistics));
+  if (!options.plan.empty()) {
+    Expected<Plan> plan = Plan::read(options.plan);
+    if (!plan)
+      return plan.takeError();
+    result->plan.emplace(std::move(*plan));
+  }
+  if (result->plan && !options.record.empty()) {
+    Expected<std::string> hash = sha256OfFile(options.statistics);
+    if (!hash)
+      return hash.takeError();
+    Expected<RecordFile> record = RecordFile::open(options.record, result->recordOptions(), {{"statistics", *hash}});
+    // Without one its layers are recorded anew.
+    if (record)
+      result->record.emplace(std::move(*record));
+  }
+  return result;
+}
+
+RecordOptions CalibratedQuantizer::recordOptions() const {
+  RecordOptions record;
+  record.threads = options.threads;
+  if (!plan)
+    return record;
+  record.minBits = plan->minBits;
+  record.maxBits = plan->maxBits;
+  record.table = plan->table == "i8" ? DType::I8 : plan->table == "f16" ? DType::F16 : DType::BF16;
+  if (plan->asPublished)
+    record.measure = ErrorMeasure::LFull;
+  return record;
+}
+
+std::string CalibratedQuantizer::inputOf(const std::string &layer) const {
+  const LayerStatistics *facts = statistics->find(layer);
+  return facts ? facts->input : std::string();
+}
+
+/// The method that was asked for as far as it is one for this format, else the format's best.
+std::string CalibratedQuantizer::methodOf(const std::string &layer, WeightEncoding encoding) const {
+  std::string method = options.method;
+  if (plan) {
+    if (!plan->method.empty())
+      method = plan->method;
+    if (const LayerPlan *entry = plan->find(layer); entry && !entry->method.empty())
+      method = entry->method;
+  }
+  Attribute term = encoding;
+  if (isa<RowsAttr>(term))
+    return "skim";
+  if (isa<CodebookAttr>(term))
+    return method == "kmeans" ? "kmeans" : "skim";
+  if (auto scaled = dyn_cast<ScaledAttr>(term))
+    return isa<UniformAttr>(scaled.getInner()) ? "awq" : "skim";
+  return method == "rtn" ? "rtn" : "gptq";
+}
+
+Expected<bool> CalibratedQuantizer::handles(const std::string &layer, WeightEncoding encoding) const {
+  Attribute term = encoding;
+  if (!statistics->find(layer))
+    return false;
+  if (auto rows = dyn_cast<RowsAttr>(term)) {
+    for (Attribute part : rows.getParts())
+      if (auto leaf = dyn_cast<CodebookAttr>(part); !leaf || leaf.getTensorScope())
+        return fail("no quantizer for this format", layer, "rows of codebooks with a table a row",
+                    encoding.getShortName());
+    const LayerPlan *entry = plan ? plan->find(layer) : nullptr;
+    if (!entry || entry->widths.empty())
+      return fail("rows of mixed width without a plan", layer, "a plan with the width of each row", "none");
+    return true;
+  }
+  if (auto scaled = dyn_cast<ScaledAttr>(term))
+    return isa<UniformAttr>(scaled.getInner());
+  if (auto codebook = dyn_cast<CodebookAttr>(term))
+    return !codebook.getTensorScope();
+  return isa<UniformAttr>(term) && methodOf(layer, encoding) == "gptq";
+}
+
+Expected<std::vector<float>> CalibratedQuantizer::load(Operation *source, int64_t &rows, int64_t &columns) {
+  Expected<WeightRows> matrix = reader.rows(source);
+  if (!matrix)
+    return matrix.takeError();
+  rows = matrix->rows();
+  columns = matrix->columns();
+  std::vector<float> values(rows * columns);
+  matrix->read(0, rows, values.data());
+  matrix->release();
+  return values;
+}
+
+Error CalibratedQuantizer::codebook(Work &work, CodebookAttr attr) {
+  CodebookFormat format = formatOf(attr);
+  QuantizeOptions common;
+  common.threads = options.threads;
+  CodeOptions codes;
+  codes.table = format.table;
+  codes.threads = options.threads;
+  // Nothing is recorded for one width: take the time that finishing takes.
+  FinishOptions thorough;
+  codes.rounds = thorough.rounds;
+  codes.cycles = thorough.cycles;
+  Expected<QuantizedMatrix> matrix =
+      work.method == "kmeans" ? quantizeCodebook(work.view(), work.sensitivity->elementWeights(), format, common)
+                              : quantizeLayer(work.layer, work.view(), *work.sensitivity, format.bits, codes);
+  if (!matrix)
+    return matrix.takeError();
+  work.take(*matrix);
+  decodeCodebook(*matrix, format, work.decoded.data(), work.columns, options.threads);
+  return Error::success();
+}
+
+/// What a permutation of rows stores.
+static std::vector<uint8_t> packPermutation(const std::vector<uint32_t> &permutation) {
+  std::vector<uint8_t> bytes;
+  bool wide = permutation.size() > 65536;
+  for (uint32_t row : permutation)
+    for (int shift = 0; shift < (wide ? 32 : 16); shift += 8)
+      bytes.push_back(static_cast<uint8_t>(row >> shift));
+  return bytes;
+}
+
+Error CalibratedQuantizer::rows(Work &work, RowsAttr attr) {
+  const LayerPlan *entry = plan->find(work.layer);
+  if (static_cast<int64_t>(entry->widths.size()) != work.rows)
+    return fail("plan does not fit the model", options.plan + " " + work.layer, std::to_string(work.rows) + " widths",
+                std::to_string(entry->widths.size()));
+  Expected<LayerRecord> recorded = fail("no record");
+  if (record)
+    recorded = record->load(work.layer, work.columns);
+  if (!recorded)
+    recorded = plan->asPublished ? recordAsPublished(work.layer, work.view(), *work.sensitivity, recordOptions())
+                                 : recordLayer(work.layer, work.view(), *work.sensitivity, recordOptions());
+  if (!recorded)
+    return recorded.takeError();
+  for (uint8_t bits : entry->widths)
+    if (bits < recorded->minBits || bits > recorded->maxBits)
+      return fail("plan does not fit the record", options.plan + " " + work.layer,
+                  "widths from " + std::to_string(recorded->minBits) + " to " + std::to_string(recorded->maxBits),
+                  std::to_string(bits));
+  FinishOptions finish;
+  finish.table = recordOptions().table;
+  finish.threads = options.threads;
+  if (plan->asPublished)
+    finish.rounds = 0;
+  Expected<FinishedLayer> finished =
+      finishLayer(work.layer, *recorded, entry->widths, work.view(), *work.sensitivity, finish);
+  if (!finished)
+    return finished.takeError();
+  if (finished->parts.size() != attr.getParts().size())
+    return fail("plan does not fit its widths", work.layer, std::to_string(attr.getParts().size()) + " parts",
+                std::to_string(finished->parts.size()));
+  int64_t stored = 0;
+  for (auto [index, part] : llvm::enumerate(finished->parts)) {
+    auto leaf = cast<CodebookAttr>(attr.getParts()[index]);
+    if (part.bits != leaf.getBits() || part.matrix.rows != attr.getCounts()[index])
+      return fail("plan does not fit its widths", work.layer,
+                  std::to_string(attr.getCounts()[index]) + " rows of " + std::to_string(leaf.getBits()) + " bits",
+                  std::to_string(part.matrix.rows) + " of " + std::to_string(part.bits));
+    work.take(part.matrix, "rows." + std::to_string(index) + ".");
+    std::vector<float> decoded(part.matrix.rows * work.columns);
+    decodeCodebook(part.matrix, formatOf(leaf), decoded.data(), work.columns, options.threads);
+    for (int64_t row = 0; row < part.matrix.rows; ++row)
+      std::copy_n(decoded.begin() + row * work.columns, work.columns,
+                  work.decoded.begin() + int64_t(finished->permutation[stored + row]) * work.columns);
+    stored += part.matrix.rows;
+  }
+  work.components["permutation"] = packPermutation(finished->permutation);
+  return Error::success();
+}
+
+Error CalibratedQuantizer::uniform(Work &work, UniformAttr attr) {
+  GptqOptions gptq;
+  gptq.threads = options.threads;
+  Expected<GptqFactor> factor = factorGptq(work.sensitivity->objective(), work.columns, gptq);
+  if (!factor)
+    return factor.takeError();
+  UniformFormat format = formatOf(attr);
+  Expected<QuantizedMatrix> matrix = quantizeGptq(work.view(), *factor, format, gptq);
+  if (!matrix)
+    return matrix.takeError();
+  work.take(*matrix);
+  decodeUniform(*matrix, format, work.decoded.data());
+  return Error::success();
+}
+
+Error CalibratedQuantizer::scaledUniform(Work &work, ScaledAttr attr, UniformAttr inner, ArrayRef<SharedInput> peers) {
+  UniformFormat format = formatOf(inner);
+  AwqOptions awq;
+  awq.threads = options.threads;
+  const std::vector<float> &moment = work.sensitivity->plain();
+  const LayerStatistics *facts = statistics->find(work.layer);
+  std::vector<float> &alpha = alphas[facts->input + " " + cast<WeightEncoding>(Attribute(attr)).getShortName()];
+  if (alpha.empty()) {
+    std::vector<std::vector<float>> owned;
+    std::vector<MatrixView> views;
+    for (const SharedInput &peer : peers) {
+      if (peer.layer == work.layer) {
+        views.push_back(work.view());
+        continue;
+      }
+      int64_t rows = 0, columns = 0;
+      Expected<std::vector<float>> values = load(peer.source, rows, columns);
+      if (!values)
+        return values.takeError();
+      owned.push_back(std::move(*values));
+      views.emplace_back(owned.back().data(), rows, columns);
+    }
+    Expected<AwqScale> found = findAwqScale(
+        views, moment, rootMeanSquare(moment, work.columns, std::max<uint64_t>(1, statistics->tokens())), format, awq);
+    if (!found)
+      return found.takeError();
+    alpha = std::move(found->alpha);
+  }
+  std::vector<float> diagonal(work.columns);
+  for (int64_t k = 0; k < work.columns; ++k)
+    diagonal[k] = moment[k * work.columns + k];
+  Expected<QuantizedMatrix> matrix = quantizeScaledUniform(work.view(), alpha, diagonal, format, awq);
+  if (!matrix)
+    return matrix.takeError();
+  work.take(*matrix);
+  decodeUniform(*matrix, format, work.decoded.data());
+  for (int64_t i = 0; i < work.rows * work.columns; ++i)
+    work.decoded[i] *= alpha[i % work.columns];
+  return Error::success();
+}
+
+Expected<CalibratedWeight> CalibratedQuantizer::quantize(const std::string &layer, Operation *source,
+                                                         WeightEncoding encoding, ArrayRef<SharedInput> peers) {
+  Work work;
+  work.layer = layer;
+  work.method = methodOf(layer, encoding);
+  Expected<std::vector<float>> values = load(source, work.rows, work.columns);
+  if (!values)
+    return values.takeError();
+  work.weights = std::move(*values);
+  QuantizeOptions common;
+  common.threads = options.threads;
+  if (Error error = checkFinite(work.view(), layer.c_str(), common))
+    return error;
+  work.decoded.resize(work.weights.size());
+  Expected<const LayerStatistics *> facts = statistics->get(layer, work.rows, work.columns);
+  if (!facts)
+    return facts.takeError();
+  Expected<Sensitivity> sensitivity = Sensitivity::create(**facts, work.rows, layer);
+  if (!sensitivity)
+    return sensitivity.takeError();
+  work.sensitivity.emplace(std::move(*sensitivity));
+
+  Attribute term = encoding;
+  Error error;
+  if (auto attr = dyn_cast<RowsAttr>(term))
+    error = rows(work, attr);
+  else if (auto attr = dyn_cast<CodebookAttr>(term))
+    error = codebook(work, attr);
+  else if (auto attr = dyn_cast<UniformAttr>(term))
+    error = uniform(work, attr);
+  else
+    error = scaledUniform(work, cast<ScaledAttr>(term), cast<UniformAttr>(cast<ScaledAttr>(term).getInner()), peers);
+  if (error)
+    return error;
+
+  CalibratedWeight result;
+  for (const Component &component : getComponents(encoding, {work.rows, work.columns})) {
+    auto found = work.components.find(component.name);
+    if (found == work.components.end() || found->second.size() * 8 != component.getBits())
+      return fail("quantizer gave no component", layer,
+                  component.name + " of " + std::to_string(component.getBits() / 8) + " bytes",
+                  found == work.components.end() ? "none" : std::to_string(found->second.size()) + " bytes");
+    result.components.push_back(std::move(found->second));
+  }
+  for (size_t i = 0; i < work.weights.size(); ++i) {
+    double delta = double(work.weights[i]) - work.decoded[i];
+    result.squaredError += delta * delta;
+    result.squaredNorm += double(work.weights[i]) * work.weights[i];
+  }
+  MatrixView decoded(work.decoded.data(), work.rows, work.columns);
+  std::vector<float> zeros(work.columns);
+  MatrixView nothing(zeros.data(), work.rows, work.columns, 0);
+  auto sum = [&](const MatrixView &other, ErrorMeasure measure) {
+    double total = 0;
+    for (double error : work.sensitivity->rowErrors(work.view(), other, measure, options.threads))
+      total += error;
+    return total;
+  };
+  double norm = sum(nothing, ErrorMeasure::LFull);
+  result.outputError = norm > 0 ? sum(decoded, ErrorMeasure::LFull) / norm : 0;
+  result.lossError = sum(decoded, ErrorMeasure::LossWeighted);
+  return result;
+}
