@@ -52,8 +52,9 @@ Expected<Plan> Plan::read(const std::string &path) {
     Expected<int64_t> least = record->integerOr("min_bits", plan.minBits, 1, 8),
                       most = record->integerOr("max_bits", plan.maxBits, 1, 8);
     Expected<std::string> table = record->stringOr("table", plan.table);
-    Expected<bool> published = record->booleanOr("as_published", false);
-    for (Error failure : {least.takeError(), most.takeError(), table.takeError(), published.takeError()})
+    Expected<bool> published = record->booleanOr("as_published", false), scaled = record->booleanOr("scaled", false);
+    for (Error failure :
+         {least.takeError(), most.takeError(), table.takeError(), published.takeError(), scaled.takeError()})
       if (failure)
         return failure;
     if (*table != "i8" && *table != "f16" && *table != "bf16")
@@ -62,6 +63,7 @@ Expected<Plan> Plan::read(const std::string &path) {
     plan.maxBits = *most;
     plan.table = *table;
     plan.asPublished = *published;
+    plan.scaled = *scaled;
   }
   auto members = layers->members();
   if (!members)
@@ -89,7 +91,11 @@ Error Plan::write(const std::string &path) const {
     }
     entries[name] = std::move(entry);
   }
-  Json record = {{"min_bits", minBits}, {"max_bits", maxBits}, {"table", table}, {"as_published", asPublished}};
+  Json record = {{"min_bits", minBits},
+                 {"max_bits", maxBits},
+                 {"table", table},
+                 {"as_published", asPublished},
+                 {"scaled", scaled}};
   Json json = {{"format", "skim-plan"}, {"version", 1},   {"method", method}, {"model_hash", modelHash},
                {"bits", bits},          {"bytes", bytes}, {"record", record}, {"layers", entries}};
   return writeFileAtomically(path, dumpJson(json, 1) + "\n");

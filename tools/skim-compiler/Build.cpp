@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <unistd.h>
 
 using namespace skim;
@@ -17,6 +18,9 @@ struct Options {
   BuildOptions build;
   std::string size, method = "auto", activations, kv, compileTo;
   std::vector<std::string> text;
+  std::optional<unsigned> minBits, maxBits;
+  std::optional<std::string> table;
+  std::optional<bool> mixing, alpha;
   int64_t tune = 0;
   uint64_t seed = 0;
   bool dryRun = false, raise = false;
@@ -140,6 +144,13 @@ static Error runQuantize(const Options &options) {
       return size.takeError();
     build.allocate.size = *size;
   }
+  AllocateOptions &allocate = build.allocate;
+  bool published = allocate.asPublished;
+  allocate.minBits = options.minBits.value_or(published ? 2 : allocate.minBits);
+  allocate.maxBits = options.maxBits.value_or(published ? 4 : allocate.maxBits);
+  allocate.table = options.table.value_or(published ? "f16" : allocate.table);
+  allocate.mixing = options.mixing.value_or(true);
+  allocate.scaling = options.alpha.value_or(published);
   if (options.method != "auto")
     build.method = options.method;
   if (Error error = checkMethod(build))
@@ -190,12 +201,17 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
       ->check(CLI::IsMember({"rtn", "gptq", "awq", "kmeans", "skim", "lqer", "l2qer", "qera", "abq", "auto"}))
       ->capture_default_str();
   command->add_option("--stats", options->build.statistics, "a statistics file (skim calibrate)");
-  command->add_option("--min-bits", allocate.minBits, "least width of a row")->check(CLI::Range(1, 8));
-  command->add_option("--max-bits", allocate.maxBits, "largest width of a row")->check(CLI::Range(1, 8));
-  command->add_option("--table", allocate.table, "type of codebooks' tables under a budget")
-      ->check(CLI::IsMember({"i8", "f16", "bf16"}))
-      ->capture_default_str();
-  command->add_flag("--as-published", allocate.asPublished, "SKIM as its paper has it");
+  command->add_option("--min-bits", options->minBits, "least width of a row under a budget (default: 1)")
+      ->check(CLI::Range(1, 8));
+  command->add_option("--max-bits", options->maxBits, "largest width of a row under a budget (default: 5)")
+      ->check(CLI::Range(1, 8));
+  command->add_option("--table", options->table, "type of codebooks' tables under a budget (default: i8)")
+      ->check(CLI::IsMember({"i8", "f16", "bf16"}));
+  command->add_flag("--as-published", allocate.asPublished,
+                    "SKIM as its paper has it: widths 2 to 4, tables in f16, mixing and alpha");
+  command->add_flag("--mixing,!--no-mixing", options->mixing,
+                    "rows of one matrix may differ in width (--as-published)");
+  command->add_flag("--alpha,!--no-alpha", options->alpha, "a trained scaling vector over the columns of each linear");
   command->add_option("--text", options->text, "calibration texts");
   command->add_option("--activations", options->activations, "activation mode: f32 or bf16 (default: the target's)");
   command->add_option("--kv", options->kv, "term for the cache");

@@ -138,7 +138,9 @@ Expected<Json> Comparison::measure(const std::string &method, double bits) {
   std::snprintf(name, sizeof name, "/%s-%.4g.skim", method.c_str(), bits);
   std::string package = options.output + name;
   bool single = method == "rtn" || method == "gptq" || method == "awq" || method == "kmeans";
-  bool published = method == "skim-as-published";
+  // SKIM's paper, and its ablations.
+  bool neither = method == "skim-neither", mixing = method == "skim-mixing", alpha = method == "skim-alpha";
+  bool published = method == "skim-as-published" || neither || mixing || alpha;
   std::vector<std::string> arguments = {"quantize", options.model,
                                         "-o",       package,
                                         "--method", published ? "skim" : method,
@@ -146,7 +148,11 @@ Expected<Json> Comparison::measure(const std::string &method, double bits) {
                                         "--bits",   std::to_string(single ? bits + kBaselineAllowance : bits),
                                         "--target", options.target};
   if (published)
-    arguments.insert(arguments.end(), {"--as-published"});
+    arguments.push_back("--as-published");
+  if (neither || alpha)
+    arguments.push_back("--no-mixing");
+  if (neither || mixing)
+    arguments.push_back("--no-alpha");
   if (options.threads)
     arguments.insert(arguments.end(), {"--threads", std::to_string(options.threads)});
   std::error_code code;
@@ -273,9 +279,12 @@ void skim::tool::addCompare(CLI::App &app, Action &action) {
   command->add_option("--text", options->text, "calibration texts");
   command->add_option("--eval", options->eval, "texts to judge by")->required();
   command->add_option("--bits", options->bits, "true bits")->delimiter(',')->capture_default_str();
-  command->add_option("--methods", options->methods, "rtn gptq awq kmeans skim skim-as-published auto")
+  command
+      ->add_option("--methods", options->methods,
+                   "rtn gptq awq kmeans skim skim-as-published skim-neither skim-mixing skim-alpha auto")
       ->delimiter(',')
-      ->check(CLI::IsMember({"rtn", "gptq", "awq", "kmeans", "skim", "skim-as-published", "auto"}))
+      ->check(CLI::IsMember({"rtn", "gptq", "awq", "kmeans", "skim", "skim-as-published", "skim-neither", "skim-mixing",
+                             "skim-alpha", "auto"}))
       ->capture_default_str();
   command->add_option("--length", options->length, "tokens of a window")->check(CLI::Range(2, 1 << 30));
   command->add_option("--sequences", options->sequences, "windows of each text")->check(CLI::Range(1, 1 << 30));

@@ -46,7 +46,7 @@ struct AllocateOptions {
   uint64_t size = 0;
   unsigned minBits = 1, maxBits = 5;
   std::string table = "i8";
-  bool asPublished = false;
+  bool asPublished = false, mixing = true, scaling = false;
 
   /// Whether skim-allocate-bits has something to decide.
   bool spends() const { return bits > 0 || size > 0; }

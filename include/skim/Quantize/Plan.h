@@ -39,6 +39,7 @@ struct Plan {
   unsigned minBits = 1, maxBits = 5;
   std::string table = "i8"; ///< i8, f16 or bf16
   bool asPublished = false;
+  bool scaled = false; ///< linears get a scaling vector α over their columns
   std::map<std::string, LayerPlan> layers;
 
   /// Fails, naming file and place, where the JSON is not a plan of this version.

@@ -21,7 +21,9 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     names the minimum.
 
     `as-published`: SKIM (ICML 2025): errors of plain weighted k-means by L-full,
-    allocation within each matrix by mean bits, tables not counted.
+    allocation within each matrix by the same mean bits, the largest that fits.
+    Without `mixing` every row has the same width; with `scaling` linears get SKIM's
+    trained vector α. (Its paper has both.)
 
     Needs: skim-assign-encodings with `open` before it.
   }];
@@ -37,6 +39,8 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     Option<"maxBits", "max-bits", "unsigned", "5", "largest width of a row">,
     Option<"table", "table", "std::string", "\"i8\"", "type of the tables: i8, f16 or bf16">,
     Option<"asPublished", "as-published", "bool", "false", "SKIM as its paper has it">,
+    Option<"mixing", "mixing", "bool", "true", "rows of one matrix may differ in width">,
+    Option<"scaling", "scaling", "bool", "false", "a scaling vector over the columns of each linear">,
     Option<"modelHash", "model-hash", "std::string", "\"\"", "of the model that the statistics must belong to">,
     Option<"threads", "threads", "unsigned", "0", "threads (0: all; the result does not depend on it)">,
   ];

@@ -57,6 +57,7 @@ private:
   Expected<Allocation> spendAsPublished();
   Error decide(const Allocation &allocation);
   uint64_t storedBytes(const OpenLayer &layer, ArrayRef<uint8_t> widths) const;
+  uint64_t alphaBytes(const OpenLayer &layer) const { return scaling ? 2 * layer.columns : 0; }
   CodebookFormat formatOf(unsigned width) const { return {width, tableType, false}; }
 
   RecordProgress progress;
@@ -92,6 +93,9 @@ Error AllocateBitsPass::checkOptions() {
     return fail("unknown table type", "option 'table'", "i8, f16 or bf16", table);
   if (method != "skim" && method != "auto")
     return fail("unknown method", "option 'method'", "skim or auto", method);
+  if (!mixing && !asPublished)
+    return fail("allocation without mixing", "option 'mixing'", "as-published", "a budget over the whole model",
+                "for one width everywhere use a format (k3i)");
   return Error::success();
 }
 
@@ -243,6 +247,7 @@ Expected<Allocation> AllocateBitsPass::spend() {
     AllocationFamily family;
     family.name = "codebook rows";
     family.mixedBytes = permutationBytes(layer.rows);
+    family.fixedBytes = alphaBytes(layer);
     for (unsigned width = minBits; width <= maxBits; ++width)
       family.rowBytes.push_back(storedRowBytes(formatOf(width), layer.columns));
     family.errors = errors.back();
@@ -263,7 +268,7 @@ Expected<Allocation> AllocateBitsPass::spend() {
 
 /// Bytes of a layer whose rows have these widths (counted from minBits).
 uint64_t AllocateBitsPass::storedBytes(const OpenLayer &layer, ArrayRef<uint8_t> widths) const {
-  uint64_t bytes = llvm::all_equal(widths) ? 0 : permutationBytes(layer.rows);
+  uint64_t bytes = alphaBytes(layer) + (llvm::all_equal(widths) ? 0 : permutationBytes(layer.rows));
   for (uint8_t width : widths)
     bytes += storedRowBytes(formatOf(minBits + width), layer.columns);
   return bytes;
@@ -282,7 +287,9 @@ Expected<Allocation> AllocateBitsPass::spendAsPublished() {
     Allocation result;
     for (const OpenLayer &layer : layers) {
       std::vector<double> errors(layer.errors.begin(), layer.errors.end());
-      Expected<std::vector<uint8_t>> chosen = allocateRows(errors, layer.rows, mean, rule);
+      Expected<std::vector<uint8_t>> chosen =
+          mixing ? allocateRows(errors, layer.rows, mean, rule)
+                 : std::vector<uint8_t>(layer.rows, static_cast<uint8_t>(std::floor(mean)));
       if (!chosen)
         return chosen.takeError();
       LayerAllocation allocated;
@@ -329,6 +336,7 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
   decided.maxBits = maxBits;
   decided.table = table;
   decided.asPublished = asPublished;
+  decided.scaled = scaling;
   MLIRContext *context = &getContext();
   Type tableElement = tableType == DType::I8    ? Type(IntegerType::get(context, 8))
                       : tableType == DType::F16 ? Type(Float16Type::get(context))
@@ -349,6 +357,8 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
         partRows.push_back(counts[width]);
       }
     Attribute term = parts.size() == 1 ? parts.front() : Attribute(RowsAttr::get(context, parts, partRows));
+    if (scaling)
+      term = ScaledAttr::get(context, term);
     auto encoding = cast<WeightEncoding>(term);
     llvm::raw_string_ostream(entry.term) << term;
     entry.error = chosen.error;

@@ -7,6 +7,7 @@
 #include "skim/Quantize/Gptq.h"
 #include "skim/Quantize/RoundToNearest.h"
 #include "skim/Quantize/Skim.h"
+#include "skim/Support/Float16.h"
 #include "skim/Support/Sha256.h"
 
 using namespace mlir;
@@ -114,24 +115,28 @@ std::string CalibratedQuantizer::methodOf(const std::string &layer, WeightEncodi
 }
 
 Expected<bool> CalibratedQuantizer::handles(const std::string &layer, WeightEncoding encoding) const {
-  Attribute term = encoding;
   if (!statistics->find(layer))
     return false;
-  if (auto rows = dyn_cast<RowsAttr>(term)) {
-    for (Attribute part : rows.getParts())
-      if (auto leaf = dyn_cast<CodebookAttr>(part); !leaf || leaf.getTensorScope())
-        return fail("no quantizer for this format", layer, "rows of codebooks with a table a row",
-                    encoding.getShortName());
-    const LayerPlan *entry = plan ? plan->find(layer) : nullptr;
-    if (!entry || entry->widths.empty())
-      return fail("rows of mixed width without a plan", layer, "a plan with the width of each row", "none");
-    return true;
-  }
-  if (auto scaled = dyn_cast<ScaledAttr>(term))
-    return isa<UniformAttr>(scaled.getInner());
-  if (auto codebook = dyn_cast<CodebookAttr>(term))
-    return !codebook.getTensorScope();
-  return isa<UniformAttr>(term) && methodOf(layer, encoding) == "gptq";
+  Attribute term = encoding;
+  auto outer = dyn_cast<ScaledAttr>(term);
+  Attribute inner = outer ? outer.getInner() : term;
+  if (isa<UniformAttr>(inner))
+    return outer || methodOf(layer, encoding) == "gptq";
+  SmallVector<Attribute> parts = {inner};
+  auto rows = dyn_cast<RowsAttr>(inner);
+  if (rows)
+    parts.assign(rows.getParts().begin(), rows.getParts().end());
+  for (Attribute part : parts)
+    if (auto leaf = dyn_cast<CodebookAttr>(part); !leaf || leaf.getTensorScope()) {
+      if (!rows && !outer)
+        return false;
+      return fail("no quantizer for this format", layer, "codebooks with a table a row", encoding.getShortName());
+    }
+  const LayerPlan *entry = plan ? plan->find(layer) : nullptr;
+  if ((rows || outer) && (!entry || entry->widths.empty()))
+    return fail(rows ? "rows of mixed width without a plan" : "scaled codebooks without a plan", layer,
+                "a plan with the width of each row", "none");
+  return true;
 }
 
 Expected<std::vector<float>> CalibratedQuantizer::load(Operation *source, int64_t &rows, int64_t &columns) {
@@ -177,11 +182,18 @@ static std::vector<uint8_t> packPermutation(const std::vector<uint32_t> &permuta
   return bytes;
 }
 
-Error CalibratedQuantizer::rows(Work &work, RowsAttr attr) {
+/// Rows at the widths of the plan.
+Error CalibratedQuantizer::planned(Work &work, Attribute attr) {
   const LayerPlan *entry = plan->find(work.layer);
   if (static_cast<int64_t>(entry->widths.size()) != work.rows)
     return fail("plan does not fit the model", options.plan + " " + work.layer, std::to_string(work.rows) + " widths",
                 std::to_string(entry->widths.size()));
+  Expected<FinishedLayer> finished = finish(work, entry->widths);
+  return finished ? store(work, attr, *finished) : finished.takeError();
+}
+
+/// The layer's codes and tables at the planned widths.
+Expected<FinishedLayer> CalibratedQuantizer::finish(Work &work, std::span<const uint8_t> widths) {
   Expected<LayerRecord> recorded = fail("no record");
   if (record)
     recorded = record->load(work.layer, work.columns);
@@ -190,7 +202,7 @@ Error CalibratedQuantizer::rows(Work &work, RowsAttr attr) {
                                  : recordLayer(work.layer, work.view(), *work.sensitivity, recordOptions());
   if (!recorded)
     return recorded.takeError();
-  for (uint8_t bits : entry->widths)
+  for (uint8_t bits : widths)
     if (bits < recorded->minBits || bits > recorded->maxBits)
       return fail("plan does not fit the record", options.plan + " " + work.layer,
                   "widths from " + std::to_string(recorded->minBits) + " to " + std::to_string(recorded->maxBits),
@@ -200,29 +212,67 @@ Error CalibratedQuantizer::rows(Work &work, RowsAttr attr) {
   finish.threads = options.threads;
   if (plan->asPublished)
     finish.rounds = 0;
-  Expected<FinishedLayer> finished =
-      finishLayer(work.layer, *recorded, entry->widths, work.view(), *work.sensitivity, finish);
-  if (!finished)
-    return finished.takeError();
-  if (finished->parts.size() != attr.getParts().size())
-    return fail("plan does not fit its widths", work.layer, std::to_string(attr.getParts().size()) + " parts",
-                std::to_string(finished->parts.size()));
+  return finishLayer(work.layer, *recorded, widths, work.view(), *work.sensitivity, finish);
+}
+
+/// Puts parts where the encoding has them.
+Error CalibratedQuantizer::store(Work &work, Attribute encoding, FinishedLayer &finished) {
+  auto rows = dyn_cast<RowsAttr>(encoding);
+  SmallVector<Attribute> parts = {encoding};
+  SmallVector<int64_t> counts = {work.rows};
+  if (rows) {
+    parts.assign(rows.getParts().begin(), rows.getParts().end());
+    counts.assign(rows.getCounts().begin(), rows.getCounts().end());
+  }
+  if (finished.parts.size() != parts.size())
+    return fail("plan does not fit its widths", work.layer, std::to_string(parts.size()) + " parts",
+                std::to_string(finished.parts.size()));
   int64_t stored = 0;
-  for (auto [index, part] : llvm::enumerate(finished->parts)) {
-    auto leaf = cast<CodebookAttr>(attr.getParts()[index]);
-    if (part.bits != leaf.getBits() || part.matrix.rows != attr.getCounts()[index])
+  for (auto [index, part] : llvm::enumerate(finished.parts)) {
+    auto leaf = cast<CodebookAttr>(parts[index]);
+    if (part.bits != leaf.getBits() || part.matrix.rows != counts[index])
       return fail("plan does not fit its widths", work.layer,
-                  std::to_string(attr.getCounts()[index]) + " rows of " + std::to_string(leaf.getBits()) + " bits",
+                  std::to_string(counts[index]) + " rows of " + std::to_string(leaf.getBits()) + " bits",
                   std::to_string(part.matrix.rows) + " of " + std::to_string(part.bits));
-    work.take(part.matrix, "rows." + std::to_string(index) + ".");
+    work.take(part.matrix, rows ? "rows." + std::to_string(index) + "." : "");
     std::vector<float> decoded(part.matrix.rows * work.columns);
     decodeCodebook(part.matrix, formatOf(leaf), decoded.data(), work.columns, options.threads);
     for (int64_t row = 0; row < part.matrix.rows; ++row)
       std::copy_n(decoded.begin() + row * work.columns, work.columns,
-                  work.decoded.begin() + int64_t(finished->permutation[stored + row]) * work.columns);
+                  work.decoded.begin() + int64_t(finished.permutation[stored + row]) * work.columns);
     stored += part.matrix.rows;
   }
-  work.components["permutation"] = packPermutation(finished->permutation);
+  if (rows)
+    work.components["permutation"] = packPermutation(finished.permutation);
+  return Error::success();
+}
+
+/// SKIM's α with its codes and tables.
+Error CalibratedQuantizer::scaled(Work &work, ScaledAttr attr) {
+  const LayerPlan *entry = plan->find(work.layer);
+  if (static_cast<int64_t>(entry->widths.size()) != work.rows)
+    return fail("plan does not fit the model", options.plan + " " + work.layer, std::to_string(work.rows) + " widths",
+                std::to_string(entry->widths.size()));
+  ScaledLinear linear = {work.layer, work.view(), &*work.sensitivity, entry->widths};
+  ScalingOptions scaling;
+  scaling.measure = plan->asPublished ? ErrorMeasure::LFull : ErrorMeasure::LossWeighted;
+  scaling.table = recordOptions().table;
+  scaling.threads = options.threads;
+  Expected<ScaledLayers> trained = quantizeScaled(std::span(&linear, 1), scaling);
+  if (!trained)
+    return trained.takeError();
+  if (Error error = store(work, attr.getInner(), trained->layers.front()))
+    return error;
+  std::vector<float> alpha = trained->alpha;
+  alpha.resize(work.columns, 1.0f);
+  std::vector<uint8_t> &bytes = work.components["alpha"];
+  for (float value : alpha) {
+    uint16_t half = f32ToF16(value);
+    bytes.push_back(half & 0xff);
+    bytes.push_back(half >> 8);
+  }
+  for (int64_t i = 0; i < work.rows * work.columns; ++i)
+    work.decoded[i] *= alpha[i % work.columns];
   return Error::success();
 }
 
@@ -305,15 +355,18 @@ Expected<CalibratedWeight> CalibratedQuantizer::quantize(const std::string &laye
   work.sensitivity.emplace(std::move(*sensitivity));
 
   Attribute term = encoding;
+  const LayerPlan *entry = plan ? plan->find(layer) : nullptr;
+  bool isPlanned = entry && !entry->widths.empty();
   Error error;
-  if (auto attr = dyn_cast<RowsAttr>(term))
-    error = rows(work, attr);
-  else if (auto attr = dyn_cast<CodebookAttr>(term))
-    error = codebook(work, attr);
-  else if (auto attr = dyn_cast<UniformAttr>(term))
+  if (auto attr = dyn_cast<UniformAttr>(term))
     error = uniform(work, attr);
+  else if (auto attr = dyn_cast<ScaledAttr>(term))
+    error = isa<UniformAttr>(attr.getInner()) ? scaledUniform(work, attr, cast<UniformAttr>(attr.getInner()), peers)
+                                              : scaled(work, attr);
+  else if (isPlanned)
+    error = planned(work, term);
   else
-    error = scaledUniform(work, cast<ScaledAttr>(term), cast<UniformAttr>(cast<ScaledAttr>(term).getInner()), peers);
+    error = codebook(work, cast<CodebookAttr>(term));
   if (error)
     return error;
 

@@ -66,7 +66,10 @@ private:
 
   struct Work;
   Error codebook(Work &work, CodebookAttr format);
-  Error rows(Work &work, RowsAttr format);
+  Error planned(Work &work, mlir::Attribute format);
+  Error scaled(Work &work, ScaledAttr format);
+  Expected<FinishedLayer> finish(Work &work, std::span<const uint8_t> widths);
+  Error store(Work &work, mlir::Attribute encoding, FinishedLayer &finished);
   Error uniform(Work &work, UniformAttr format);
   Error scaledUniform(Work &work, ScaledAttr format, UniformAttr inner, llvm::ArrayRef<SharedInput> peers);
 

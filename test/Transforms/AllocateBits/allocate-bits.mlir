@@ -17,7 +17,9 @@
 // RUN: skim-opt %s --skim-assign-encodings="open keep=b=w4" --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/kept plan=%t/plan.json bits=3.6" | FileCheck %s --check-prefix=KEPT
 
 // SKIM as its paper has it.
-// RUN: skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/published plan=%t/plan.json bits=4.5 min-bits=2 max-bits=4 as-published table=f16" -o /dev/null
+// RUN: skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/published plan=%t/plan.json bits=4.5 min-bits=2 max-bits=4 as-published scaling table=f16" | FileCheck %s --check-prefix=PUBLISHED
+// RUN: skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/published plan=%t/plan.json bits=6.3 min-bits=2 max-bits=4 as-published scaling table=f16" | skim-opt --skim-quantize-weights="base=%t weights=%t/out.safetensors statistics=%t/statistics record=%t/published plan=%t/plan.json" -o /dev/null
+// RUN: skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/published plan=%t/plan.json bits=5.6 min-bits=2 max-bits=4 as-published mixing=false table=f16" | FileCheck %s --check-prefix=NEITHER
 
 // RUN: not skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/record plan=%t/no.json bits=1.1" 2>&1 | FileCheck %s --check-prefix=BUDGET
 // RUN: not skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/nan record=%t/no plan=%t/no.json bits=3" 2>&1 | FileCheck %s --check-prefix=NAN
@@ -38,6 +40,9 @@
 // CHECK: skim.linear {{.*}}layer = "lm_head", skim.encoding = #skim.dense<f16>
 
 // QUANTIZED: skim.linear {{.*}}layer = "a", skim.error = {{.*}}, skim.loss_error = {{.*}}, skim.output_error =
+
+// PUBLISHED: layer = "a", skim.encoding = #skim.scaled<#skim.rows<[#skim.codebook<bits = 2> : {{[0-9]+}}, #skim.codebook<bits = 3>
+// NEITHER: layer = "a", skim.encoding = #skim.codebook<bits = 3>
 
 // KEPT: layer = "a", skim.encoding = #skim.rows<
 // KEPT: layer = "b", skim.encoding = #skim.uniform<bits = 4>
