@@ -32,6 +32,8 @@ public:
   mlir::Value get(mlir::Value original) const { return adjoints.lookup(original); }
   /// Adds to an operand's adjoint. `adjoint` is of its type, but for static sizes.
   void add(mlir::Value original, mlir::Value adjoint);
+  /// Says that the results do not depend on the operand's value.
+  void addZero(mlir::Value original) { added.insert(original); }
   /// What emitPrimal kept of the operation.
   llvm::ArrayRef<mlir::Value> saved(mlir::Operation *op) const;
   /// Clones an original operation and maps its results.

@@ -24,6 +24,15 @@ static LogicalResult collapseShape(tensor::CollapseShapeOp op, Adjoints &a) {
   return success();
 }
 
+static LogicalResult reshape(tensor::ReshapeOp op, Adjoints &a) {
+  SmallVector<Value> sizes;
+  for (OpFoldResult size : sizesOf(a.b, a.value(op.getSource())))
+    sizes.push_back(getValueOrCreateConstantIndexOp(a.b, a.b.getLoc(), size));
+  Value shape = tensor::FromElementsOp::create(a.b, sizes);
+  a.add(op.getSource(), tensor::ReshapeOp::create(a.b, op.getSource().getType(), a.get(op), shape));
+  return success();
+}
+
 static LogicalResult extractSlice(tensor::ExtractSliceOp op, Adjoints &a) {
   Value zero = splat(a.b, 0, a.value(op.getSource()));
   a.add(op.getSource(), tensor::InsertSliceOp::create(a.b, a.get(op), zero, a.value(op.getMixedOffsets()),
@@ -100,6 +109,7 @@ void skim::registerTensorModels(DialectRegistry &registry) {
     attachAdjoint<tensor::CastOp, castOf>(context);
     attachAdjoint<tensor::ExpandShapeOp, expandShape>(context);
     attachAdjoint<tensor::CollapseShapeOp, collapseShape>(context);
+    attachAdjoint<tensor::ReshapeOp, reshape>(context);
     attachAdjoint<tensor::ExtractSliceOp, extractSlice>(context);
     attachAdjoint<tensor::InsertSliceOp, insertSlice>(context);
     attachAdjoint<tensor::ConcatOp, concat>(context);

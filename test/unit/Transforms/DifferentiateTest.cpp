@@ -197,6 +197,126 @@ TEST_F(DifferentiateTest, shapes) {
         {{{2, 3, 2}}, {{1, 3, 2}}, {{}}}, {0, 1, 2});
 }
 
+TEST_F(DifferentiateTest, reshape) {
+  check(R"(
+    func.func @f(%a: tensor<?x3xf64>, %s: tensor<3xi64>) -> tensor<?x2x3xf64> {
+      %m = arith.mulf %a, %a : tensor<?x3xf64>
+      %y = tensor.reshape %m(%s) : (tensor<?x3xf64>, tensor<3xi64>) -> tensor<?x2x3xf64>
+      return %y : tensor<?x2x3xf64>
+    })",
+        {{{4, 3}}, {{3}, {2, 2, 3}}}, {0});
+}
+
+TEST_F(DifferentiateTest, generic_broadcasts_and_indices) {
+  // Twice the same input, one read through a permutation, the loop's index, a value from outside.
+  check(R"(
+    func.func @f(%a: tensor<?x?xf64>, %b: tensor<?xf64>, %c: tensor<?x?xf64>, %s: f64) -> (tensor<?x?xf64>, tensor<?x?xf64>) {
+      %k = arith.constant 0.5 : f64
+      %y:2 = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (j)>,
+                                              affine_map<(i, j) -> (j, i)>, affine_map<(i, j) -> (i, j)>,
+                                              affine_map<(i, j) -> ()>,
+                                              affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (j, i)>],
+                             iterator_types = ["parallel", "parallel"]}
+          ins(%a, %b, %c, %a, %s : tensor<?x?xf64>, tensor<?xf64>, tensor<?x?xf64>, tensor<?x?xf64>, f64)
+          outs(%a, %c : tensor<?x?xf64>, tensor<?x?xf64>) {
+      ^bb0(%p: f64, %q: f64, %r: f64, %t: f64, %u: f64, %o0: f64, %o1: f64):
+        %i = linalg.index 0 : index
+        %n = arith.index_cast %i : index to i64
+        %x = arith.sitofp %n : i64 to f64
+        %1 = arith.mulf %p, %q : f64
+        %2 = math.exp %r : f64
+        %3 = arith.mulf %1, %2 : f64
+        %4 = arith.mulf %t, %x : f64
+        %5 = arith.addf %3, %4 : f64
+        %6 = arith.mulf %5, %u : f64
+        %7 = arith.mulf %o1, %k : f64
+        %8 = arith.mulf %7, %q : f64
+        linalg.yield %6, %8 : f64, f64
+      } -> (tensor<?x?xf64>, tensor<?x?xf64>)
+      return %y#0, %y#1 : tensor<?x?xf64>, tensor<?x?xf64>
+    })",
+        {{{2, 3}}, {{3}}, {{3, 2}}, {{}}}, {0, 1, 2, 3});
+}
+
+TEST_F(DifferentiateTest, generic_sums) {
+  // Sums over one loop and over all, beside an output of all loops, into initial values.
+  check(R"(
+    func.func @f(%a: tensor<?x?xf64>, %b: tensor<?xf64>, %c: tensor<f64>) -> (tensor<?xf64>, tensor<f64>, tensor<?x?xf64>) {
+      %y:3 = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i)>,
+                                              affine_map<(i, j) -> ()>, affine_map<(i, j) -> (i, j)>],
+                             iterator_types = ["parallel", "reduction"]}
+          ins(%a : tensor<?x?xf64>) outs(%b, %c, %a : tensor<?xf64>, tensor<f64>, tensor<?x?xf64>) {
+      ^bb0(%x: f64, %s: f64, %t: f64, %o: f64):
+        %1 = math.sin %x : f64
+        %2 = arith.mulf %x, %1 : f64
+        %3 = arith.addf %s, %2 : f64
+        %4 = arith.addf %1, %t : f64
+        linalg.yield %3, %4, %2 : f64, f64, f64
+      } -> (tensor<?xf64>, tensor<f64>, tensor<?x?xf64>)
+      return %y#0, %y#1, %y#2 : tensor<?xf64>, tensor<f64>, tensor<?x?xf64>
+    })",
+        {{{3, 5}}, {{3}}, {{}}}, {0, 1, 2});
+}
+
+TEST_F(DifferentiateTest, named_structured_operations) {
+  check(R"(
+    func.func @f(%s: f64, %a: tensor<3xf64>, %m: tensor<3x5xf64>) -> (tensor<3x5xf64>, tensor<5xf64>) {
+      %e = tensor.empty() : tensor<3x5xf64>
+      %z = linalg.fill ins(%s : f64) outs(%e : tensor<3x5xf64>) -> tensor<3x5xf64>
+      %b = linalg.broadcast ins(%a : tensor<3xf64>) outs(%e : tensor<3x5xf64>) dimensions = [1]
+      %p = linalg.mul ins(%z, %b : tensor<3x5xf64>, tensor<3x5xf64>) outs(%e : tensor<3x5xf64>) -> tensor<3x5xf64>
+      %q = linalg.map { math.exp } ins(%p : tensor<3x5xf64>) outs(%e : tensor<3x5xf64>)
+      %y = linalg.div ins(%q, %m : tensor<3x5xf64>, tensor<3x5xf64>) outs(%e : tensor<3x5xf64>) -> tensor<3x5xf64>
+      %i = linalg.fill ins(%s : f64) outs(%m : tensor<3x5xf64>) -> tensor<3x5xf64>
+      %row = tensor.extract_slice %i[0, 0] [1, 5] [1, 1] : tensor<3x5xf64> to tensor<5xf64>
+      %r = linalg.reduce { arith.addf } ins(%y : tensor<3x5xf64>) outs(%row : tensor<5xf64>) dimensions = [0]
+      return %y, %r : tensor<3x5xf64>, tensor<5xf64>
+    })",
+        {{{}}, {{3}}, {{3, 5}, {}, 0.5, 2}}, {0, 1, 2});
+}
+
+TEST_F(DifferentiateTest, products) {
+  // Either operand as it is or turned, one matrix and batches, into an initial value.
+  for (std::string left : {"m, k", "k, m"})
+    for (std::string right : {"k, n", "n, k"}) {
+      auto shape = [](std::string dims) {
+        std::vector<int64_t> sizes;
+        for (char c : dims)
+          if (c != ',' && c != ' ')
+            sizes.push_back(c == 'm' ? 2 : c == 'n' ? 3 : 4);
+        return sizes;
+      };
+      auto batched = [](std::vector<int64_t> sizes) {
+        sizes.insert(sizes.begin(), 2);
+        return sizes;
+      };
+      check("func.func @f(%a: tensor<?x?xf64>, %b: tensor<?x?xf64>, %c: tensor<?x?xf64>) -> tensor<?x?xf64> {\n"
+            "  %y = linalg.matmul indexing_maps = [affine_map<(m, n, k) -> (" +
+                left + ")>, affine_map<(m, n, k) -> (" + right +
+                ")>, affine_map<(m, n, k) -> (m, n)>] ins(%a, %b : tensor<?x?xf64>, tensor<?x?xf64>) outs(%c : "
+                "tensor<?x?xf64>) -> tensor<?x?xf64>\n  return %y : tensor<?x?xf64>\n}",
+            {{shape(left)}, {shape(right)}, {{2, 3}}}, {0, 1, 2});
+      check("func.func @f(%a: tensor<?x?x?xf64>, %b: tensor<?x?x?xf64>, %c: tensor<?x?x?xf64>) -> tensor<?x?x?xf64> {\n"
+            "  %y = linalg.batch_matmul indexing_maps = [affine_map<(b, m, n, k) -> (b, " +
+                left + ")>, affine_map<(b, m, n, k) -> (b, " + right +
+                ")>, affine_map<(b, m, n, k) -> (b, m, n)>] ins(%a, %b : tensor<?x?x?xf64>, tensor<?x?x?xf64>) "
+                "outs(%c : tensor<?x?x?xf64>) -> tensor<?x?x?xf64>\n  return %y : tensor<?x?x?xf64>\n}",
+            {{batched(shape(left))}, {batched(shape(right))}, {{2, 2, 3}}}, {0, 1, 2});
+    }
+  // A broadcast operand and other products go through their bodies.
+  check(R"(
+    func.func @f(%a: tensor<4xf64>, %b: tensor<4x3xf64>, %c: tensor<2x3xf64>, %v: tensor<3xf64>) -> (tensor<2x3xf64>, tensor<2xf64>) {
+      %y = linalg.matmul indexing_maps = [affine_map<(m, n, k) -> (k)>, affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>]
+             ins(%a, %b : tensor<4xf64>, tensor<4x3xf64>) outs(%c : tensor<2x3xf64>) -> tensor<2x3xf64>
+      %e = tensor.empty() : tensor<2xf64>
+      %zero = arith.constant 0.0 : f64
+      %z = linalg.fill ins(%zero : f64) outs(%e : tensor<2xf64>) -> tensor<2xf64>
+      %w = linalg.matvec ins(%y, %v : tensor<2x3xf64>, tensor<3xf64>) outs(%z : tensor<2xf64>) -> tensor<2xf64>
+      return %y, %w : tensor<2x3xf64>, tensor<2xf64>
+    })",
+        {{{4}}, {{4, 3}}, {{2, 3}}, {{3}}}, {0, 1, 2, 3});
+}
+
 TEST_F(DifferentiateTest, linear) {
   check(R"(
     func.func @f(%x: tensor<?x?x5xf64>, %w: tensor<3x5xf64>, %b: tensor<3xf64>) -> tensor<?x?x3xf64> {
