@@ -59,6 +59,31 @@ protected:
     return floats;
   }
 
+  static void fill(Tensor &tensor, double low, double high, std::mt19937 &random) {
+    std::uniform_real_distribution<double> uniform(low, high);
+    for (int64_t i = 0, e = tensor.getNumElements(); i < e; ++i)
+      tensor.set(i, uniform(random));
+  }
+
+  static std::vector<Tensor> make(func::FuncOp function, const std::vector<Argument> &arguments, std::mt19937 &random) {
+    std::vector<Tensor> values;
+    for (auto [argument, type] : llvm::zip(arguments, function.getArgumentTypes())) {
+      values.emplace_back(getElementTypeOrSelf(type), argument.shape);
+      if (argument.integers.empty())
+        fill(values.back(), argument.low, argument.high, random);
+      for (auto [i, value] : llvm::enumerate(argument.integers))
+        values.back().setInt(static_cast<int64_t>(i), value);
+    }
+    return values;
+  }
+
+  static Tensor converted(const Tensor &tensor, Type type) {
+    Tensor result(type, tensor.getShape());
+    for (int64_t i = 0, e = tensor.getNumElements(); i < e; ++i)
+      tensor.isFloat() ? result.set(i, tensor.at(i)) : result.setInt(i, tensor.intAt(i));
+    return result;
+  }
+
   /// Differentiates @f with respect to `wrt` and compares.
   void check(llvm::StringRef ir, std::vector<Argument> arguments, std::vector<int64_t> wrt) {
     SCOPED_TRACE(ir.str());
@@ -70,24 +95,12 @@ protected:
     ASSERT_TRUE(succeeded(mlir::verify(*module)));
 
     std::mt19937 random(7);
-    auto fill = [&](Tensor &tensor, double low, double high) {
-      std::uniform_real_distribution<double> uniform(low, high);
-      for (int64_t i = 0, e = tensor.getNumElements(); i < e; ++i)
-        tensor.set(i, uniform(random));
-    };
-    std::vector<Tensor> x;
-    for (auto [argument, type] : llvm::zip(arguments, f.getArgumentTypes())) {
-      x.emplace_back(getElementTypeOrSelf(type), argument.shape);
-      if (argument.integers.empty())
-        fill(x.back(), argument.low, argument.high);
-      for (auto [i, value] : llvm::enumerate(argument.integers))
-        x.back().setInt(static_cast<int64_t>(i), value);
-    }
+    std::vector<Tensor> x = make(f, arguments, random);
     std::vector<Tensor> y = call(f, x), w, v;
     for (const Tensor &result : y)
       if (result.isFloat()) {
         w.emplace_back(result.getElementType(), result.getShape());
-        fill(w.back(), -1, 1);
+        fill(w.back(), -1, 1, random);
       }
     std::vector<Tensor> both = x;
     both.insert(both.end(), w.begin(), w.end());
@@ -97,7 +110,7 @@ protected:
     for (auto [i, gradient] : llvm::zip(wrt, gradients)) {
       ASSERT_EQ(gradient.getShape(), x[i].getShape());
       v.emplace_back(x[i].getElementType(), x[i].getShape());
-      fill(v.back(), -1, 1);
+      fill(v.back(), -1, 1, random);
       for (int64_t j = 0, e = gradient.getNumElements(); j < e; ++j)
         size += std::fabs(gradient.at(j) * v.back().at(j));
     }
@@ -418,5 +431,172 @@ TEST_F(DifferentiateTest, cross_entropy) {
       return %y : tensor<f64>
     })",
         {{{7}, {}, -3, 3}, {{}, {4}}}, {0});
+}
+
+/// A decoder block of grouped heads without a cache, in the form that
+/// calibration outlines: weights are arguments.
+const char *decoderBlock = R"(
+  func.func @f(%h0: tensor<?x?x8xf64>, %p: tensor<?x?xi32>, %start: tensor<?xi32>, %w1: tensor<8xf64>,
+               %wq: tensor<8x8xf64>, %wk: tensor<4x8xf64>, %wv: tensor<4x8xf64>, %wo: tensor<8x8xf64>,
+               %w2: tensor<8xf64>, %wg: tensor<5x8xf64>, %wu: tensor<5x8xf64>, %wd: tensor<8x5xf64>) -> tensor<?x?x8xf64> {
+    %f = arith.constant dense<[1.0]> : tensor<1xf64>
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    %b = tensor.dim %h0, %c0 : tensor<?x?x8xf64>
+    %s = tensor.dim %h0, %c1 : tensor<?x?x8xf64>
+    %cos, %sin = lm.rotary_table %p, %f : tensor<?x?xi32>, tensor<1xf64> -> tensor<?x?x1xf64>
+    %x = lm.rms_norm %h0, %w1 {epsilon = 1.0e-2 : f32} : tensor<?x?x8xf64>, tensor<8xf64>
+    %q0 = skim.linear %x, %wq {layer = "q"} : tensor<?x?x8xf64>, tensor<8x8xf64> -> tensor<?x?x8xf64>
+    %k0 = skim.linear %x, %wk {layer = "k"} : tensor<?x?x8xf64>, tensor<4x8xf64> -> tensor<?x?x4xf64>
+    %v0 = skim.linear %x, %wv {layer = "v"} : tensor<?x?x8xf64>, tensor<4x8xf64> -> tensor<?x?x4xf64>
+    %q = lm.rotary %q0, %cos, %sin {heads = 4 : i64} : tensor<?x?x8xf64>, tensor<?x?x1xf64>
+    %k1 = lm.rotary %k0, %cos, %sin {heads = 2 : i64} : tensor<?x?x4xf64>, tensor<?x?x1xf64>
+    %k2 = tensor.expand_shape %k1 [[0], [1], [2, 3]] output_shape [%b, %s, 2, 2] : tensor<?x?x4xf64> into tensor<?x?x2x2xf64>
+    %v2 = tensor.expand_shape %v0 [[0], [1], [2, 3]] output_shape [%b, %s, 2, 2] : tensor<?x?x4xf64> into tensor<?x?x2x2xf64>
+    %e = tensor.empty(%b, %s) : tensor<?x2x?x2xf64>
+    %k = linalg.transpose ins(%k2 : tensor<?x?x2x2xf64>) outs(%e : tensor<?x2x?x2xf64>) permutation = [0, 2, 1, 3]
+    %v = linalg.transpose ins(%v2 : tensor<?x?x2x2xf64>) outs(%e : tensor<?x2x?x2xf64>) permutation = [0, 2, 1, 3]
+    %o0 = lm.attention %q, %k, %v, %start {heads = 4 : i64, scale = 0.7 : f32}
+        : tensor<?x?x8xf64>, tensor<?x2x?x2xf64>, tensor<?xi32> -> tensor<?x?x8xf64>
+    %o = skim.linear %o0, %wo {layer = "o"} : tensor<?x?x8xf64>, tensor<8x8xf64> -> tensor<?x?x8xf64>
+    %h1 = arith.addf %h0, %o : tensor<?x?x8xf64>
+    %y = lm.rms_norm %h1, %w2 {epsilon = 1.0e-2 : f32} : tensor<?x?x8xf64>, tensor<8xf64>
+    %g0 = skim.linear %y, %wg {layer = "gate"} : tensor<?x?x8xf64>, tensor<5x8xf64> -> tensor<?x?x5xf64>
+    %u = skim.linear %y, %wu {layer = "up"} : tensor<?x?x8xf64>, tensor<5x8xf64> -> tensor<?x?x5xf64>
+    %g = lm.silu %g0 : tensor<?x?x5xf64>
+    %m = arith.mulf %g, %u : tensor<?x?x5xf64>
+    %d = skim.linear %m, %wd {layer = "down"} : tensor<?x?x5xf64>, tensor<8x5xf64> -> tensor<?x?x8xf64>
+    %h2 = arith.addf %h1, %d : tensor<?x?x8xf64>
+    return %h2 : tensor<?x?x8xf64>
+  })";
+
+std::vector<Argument> decoderArguments() {
+  return {{{2, 3, 8}},       {{2, 3}, {0, 1, 2, 0, 1, 2}},
+          {{2}, {0, 0}},     {{8}, {}, 0.5, 2},
+          {{8, 8}},          {{4, 8}},
+          {{4, 8}},          {{8, 8}},
+          {{8}, {}, 0.5, 2}, {{5, 8}},
+          {{5, 8}},          {{8, 5}}};
+}
+
+TEST_F(DifferentiateTest, decoder_block) { check(decoderBlock, decoderArguments(), {0, 3, 4, 5, 6, 7, 8, 9, 10, 11}); }
+
+TEST_F(DifferentiateTest, observed_inputs_and_adjoints_make_weight_gradients) {
+  // Once with the weights in wrt, once by what observe returns: dW = dzᵀ·x.
+  OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(decoderBlock, &context());
+  auto f = module->lookupSymbol<func::FuncOp>("f");
+  std::vector<int64_t> weights{4, 5, 6, 7, 9, 10, 11};
+  FailureOr<func::FuncOp> vjp = differentiate(f, weights, /*observe=*/true);
+  ASSERT_TRUE(succeeded(vjp));
+  std::mt19937 random(3);
+  std::vector<Tensor> arguments = make(f, decoderArguments(), random);
+  arguments.emplace_back(getElementTypeOrSelf(f.getResultTypes()[0]), llvm::ArrayRef<int64_t>{2, 3, 8});
+  fill(arguments.back(), -1, 1, random);
+  std::vector<Tensor> results = call(*vjp, arguments);
+  ASSERT_EQ(results.size(), weights.size() + 4 + 7);
+  std::vector<std::string> inputs;
+  size_t number = 0;
+  Tensor x;
+  for (size_t i = weights.size(); i < results.size(); ++i) {
+    if (auto layer = vjp->getResultAttrOfType<StringAttr>(i, kInputAttr)) {
+      inputs.push_back(layer.str());
+      x = results[i];
+      continue;
+    }
+    ASSERT_TRUE(vjp->getResultAttr(i, kOutputAdjointAttr));
+    const Tensor &dz = results[i], &expected = results[number++];
+    int64_t n = expected.getDim(0), k = expected.getDim(1);
+    for (int64_t row = 0; row < n; ++row)
+      for (int64_t column = 0; column < k; ++column) {
+        double sum = 0;
+        for (int64_t token = 0; token < 6; ++token)
+          sum += dz.at(token * n + row) * x.at(token * k + column);
+        EXPECT_NEAR(sum, expected.at(row * k + column), 1e-13);
+      }
+  }
+  EXPECT_EQ(inputs, std::vector<std::string>({"q", "o", "gate", "down"}));
+}
+
+TEST_F(DifferentiateTest, narrow_types_are_computed_in_f32) {
+  // Against the same in f64, at the same inputs: one rounding to the type, and
+  // what f32 adds to that.
+  struct Case {
+    const char *ir;
+    std::vector<Argument> arguments;
+    std::vector<int64_t> wrt;
+  };
+  Case cases[] = {
+      {R"(func.func @f(%x: tensor<?x32xf16>, %w: tensor<32xf16>) -> tensor<?x32xf16> {
+            %y = lm.rms_norm %x, %w {epsilon = 1.0e-5 : f32} : tensor<?x32xf16>, tensor<32xf16>
+            return %y : tensor<?x32xf16>
+          })",
+       {{{16, 32}}, {{32}}},
+       {0, 1}},
+      {R"(func.func @f(%x: tensor<?x3xf16>) -> tensor<?x3xf16> {
+            %y = lm.silu %x : tensor<?x3xf16>
+            return %y : tensor<?x3xf16>
+          })",
+       {{{16, 3}, {}, -4, 4}},
+       {0}},
+      {R"(func.func @f(%x: tensor<?x32xf16>, %w: tensor<8x32xf16>, %b: tensor<8xf16>) -> tensor<?x8xf16> {
+            %y = skim.linear %x, %w bias %b : tensor<?x32xf16>, tensor<8x32xf16> -> tensor<?x8xf16>
+            return %y : tensor<?x8xf16>
+          })",
+       {{{16, 32}}, {{8, 32}}, {{8}}},
+       {0, 1, 2}},
+      {R"(func.func @f(%l: tensor<?x9xf16>, %t: tensor<?xi32>) -> tensor<?xf16> {
+            %y = lm.cross_entropy %l, %t : tensor<?x9xf16>, tensor<?xi32> -> tensor<?xf16>
+            return %y : tensor<?xf16>
+          })",
+       {{{3, 9}, {}, -3, 3}, {{3}, {0, 8, 4}}},
+       {0}},
+      {R"(func.func @f(%q: tensor<?x?x12xf16>, %k: tensor<?x2x?x3xf16>, %v: tensor<?x2x?x3xf16>, %s: tensor<?xi32>) -> tensor<?x?x12xf16> {
+            %y = lm.attention %q, %k, %v, %s {heads = 4 : i64, scale = 0.7 : f32, softcap = 3.0 : f32}
+               : tensor<?x?x12xf16>, tensor<?x2x?x3xf16>, tensor<?xi32> -> tensor<?x?x12xf16>
+            return %y : tensor<?x?x12xf16>
+          })",
+       {{{1, 5, 12}}, {{1, 2, 6, 3}}, {{1, 2, 6, 3}}, {{1}, {1}}},
+       {0, 1, 2}},
+  };
+  for (const Case &test : cases)
+    for (auto [narrow, precision] :
+         {std::pair<std::string, double>{"f16", 0x1p-11}, {"bf16", 0x1p-8}, {"f32", 0x1p-24}}) {
+      std::string text = test.ir, wide = test.ir;
+      auto spell = [](std::string &ir, const std::string &type) {
+        for (size_t at = 0; (at = ir.find("xf16>", at)) != std::string::npos; ++at)
+          ir.replace(at, 5, "x" + type + ">");
+      };
+      spell(text, narrow);
+      spell(wide, "f64");
+      SCOPED_TRACE(text);
+      std::vector<Tensor> given, results[2];
+      for (const std::string &ir : {text, wide}) {
+        OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(ir, &context());
+        ASSERT_TRUE(module);
+        auto f = module->lookupSymbol<func::FuncOp>("f");
+        FailureOr<func::FuncOp> vjp = differentiate(f, test.wrt, /*observe=*/false);
+        ASSERT_TRUE(succeeded(vjp));
+        if (given.empty()) {
+          std::mt19937 random(5);
+          given = make(f, test.arguments, random);
+          for (const Tensor &result : call(f, given)) {
+            given.emplace_back(result.getElementType(), result.getShape());
+            fill(given.back(), -1, 1, random);
+          }
+          results[0] = call(*vjp, given);
+        } else {
+          for (auto [value, type] : llvm::zip(given, vjp->getArgumentTypes()))
+            value = converted(value, getElementTypeOrSelf(type));
+          results[1] = call(*vjp, given);
+        }
+      }
+      for (auto [got, exact] : llvm::zip(results[0], results[1])) {
+        double largest = 0;
+        for (int64_t i = 0, e = exact.getNumElements(); i < e; ++i)
+          largest = std::max(largest, std::fabs(exact.at(i)));
+        for (int64_t i = 0, e = exact.getNumElements(); i < e; ++i)
+          EXPECT_NEAR(got.at(i), exact.at(i), precision * std::fabs(exact.at(i)) + 64 * 0x1p-24 * largest);
+      }
+    }
 }
 } // namespace
