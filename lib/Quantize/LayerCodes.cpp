@@ -187,8 +187,7 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
   std::vector<Objective> objectives;
   for (int64_t group = 0; group < sensitivity.groups(); ++group)
     objectives.push_back(prepareObjective(sensitivity.objective(group), columns,
-                                          !options.alpha.empty() && options.feedback ? options.damping : -1.0f,
-                                          options.alpha));
+                                          options.feedback ? options.damping : -1.0f, options.alpha));
   const float *alpha = options.alpha.empty() ? nullptr : options.alpha.data();
 
   for (unsigned b = record.minBits; b <= record.maxBits; ++b) {

@@ -450,6 +450,12 @@ void RowTile::refine(int rounds, int cycles) {
   bestTables = tables;
   bestScales = scales;
   for (int round = 0; round <= rounds; ++round) {
+    if (round > 0 && !objective->feedback.empty()) {
+      // A better table deserves codes from the beginning: it leads out of the local optimum of the one before.
+      feedback();
+      updateDeltas();
+      products();
+    }
     for (int cycle = 0; round > 0 && cycle < cycles; ++cycle)
       descend();
     leastSquares();

@@ -68,8 +68,9 @@ public:
   void roundToNearest();
   /// Codes by error feedback over the tables.
   void feedback();
-  /// Least squares, then `rounds` times: `cycles` passes of coordinate descent
-  /// and least squares. Each lane keeps the best that it was.
+  /// Least squares, then `rounds` times: error feedback over the tables (if the
+  /// objective has it), `cycles` passes of coordinate descent, least squares.
+  /// Each lane keeps the best that it was.
   void refine(int rounds, int cycles);
   /// δ·F·δᵀ × the objective's scale of each lane.
   void errors(double *out);

@@ -93,33 +93,43 @@ bool skim::improveTable(std::span<const double> normal, std::span<const double> 
     wanted[i] = float(values[i] + change[i]);
     largest = std::max(largest, std::abs(wanted[i]));
   }
+  if (type == DType::F16 && largest > f16Max)
+    return false;
+  // I8: a grid that is a little coarser may fit better, and what rounding one entry spoils the others make up for.
+  constexpr int passes = 3;
+  const int candidates = type == DType::I8 ? 4 : 1;
+  double least = 0;
+  std::vector<float> best;
   float newScale = scale;
-  if (type == DType::I8) {
-    newScale = tableScaleFor(largest);
-    if (!std::isfinite(newScale) || newScale == 0)
-      return false;
-  } else if (type == DType::F16 && largest > f16Max) {
-    return false;
-  }
-  std::vector<float> table = wanted;
-  roundEntries(type, newScale, table);
-  // Rounding one entry is made up for by the others (2^bits steps: it costs nothing).
-  for (int pass = 0; pass < 2 && type == DType::I8; ++pass) {
-    bool moved = false;
-    for (size_t i = 0; i < n; ++i) {
-      if (quadratic.curvature(i) <= 0)
-        continue;
-      float best[1] = {float(table[i] - quadratic.slope(table, i) / quadratic.curvature(i))};
-      roundEntries(type, newScale, best);
-      moved |= best[0] != table[i];
-      table[i] = best[0];
-    }
-    if (!moved)
+  for (int candidate = 0; candidate < candidates; ++candidate) {
+    const float grid = type == DType::I8 ? tableScaleFor(largest * (1 + 0.01f * float(candidate))) : 0.0f;
+    if (!std::isfinite(grid) || (type == DType::I8 && grid == 0))
       break;
+    std::vector<float> table = wanted;
+    roundEntries(type, grid, table);
+    for (int pass = 0; pass < passes && type == DType::I8; ++pass) {
+      bool moved = false;
+      for (size_t i = 0; i < n; ++i) {
+        if (quadratic.curvature(i) <= 0)
+          continue;
+        float to[1] = {float(table[i] - quadratic.slope(table, i) / quadratic.curvature(i))};
+        roundEntries(type, grid, to);
+        moved |= to[0] != table[i];
+        table[i] = to[0];
+      }
+      if (!moved)
+        break;
+    }
+    const double value = quadratic.value(table);
+    if (value < least) {
+      least = value;
+      best = std::move(table);
+      newScale = grid;
+    }
   }
-  if (!(quadratic.value(table) < 0))
+  if (best.empty())
     return false;
-  values = std::move(table);
+  values = std::move(best);
   scale = newScale;
   return true;
 }
