@@ -34,9 +34,8 @@ static Error checkValues(std::span<const float> values, const std::string &where
   return Error::success();
 }
 
-/// Copies a [K,K] moment, shrunk towards its diagonal; of zeros: the unit matrix.
-static Expected<std::vector<float>> prepareMoment(std::span<const float> full, int64_t k, float shrinkage,
-                                                  const std::string &where) {
+/// Copies a [K,K] moment; of zeros: the unit matrix.
+static Expected<std::vector<float>> copyMoment(std::span<const float> full, int64_t k, const std::string &where) {
   if (Error error = checkValues(full, where, false))
     return error;
   std::vector<float> moment(full.begin(), full.end());
@@ -48,10 +47,29 @@ static Expected<std::vector<float>> prepareMoment(std::span<const float> full, i
                   "at least 0", std::to_string(diagonal), "calibrate again");
     zero &= diagonal == 0;
   }
-  for (int64_t i = 0; i < k; ++i)
-    for (int64_t j = 0; j < k; ++j)
-      moment[i * k + j] = i == j ? (zero ? 1.0f : moment[i * k + i]) : moment[i * k + j] * (1 - shrinkage);
+  for (int64_t i = 0; zero && i < k; ++i)
+    moment[i * k + i] = 1;
   return moment;
+}
+
+static double trace(const std::vector<float> &moment, int64_t k) {
+  double sum = 0;
+  for (int64_t i = 0; i < k; ++i)
+    sum += moment[i * k + i];
+  return sum;
+}
+
+/// Mixes a guided moment with the plain one and adds the ridge.
+static void regularise(std::vector<float> &moment, const std::vector<float> &plain, int64_t k,
+                       const SensitivityOptions &options) {
+  const double sum = trace(moment, k);
+  if (&moment != &plain) {
+    const float own = 1 - options.plainShare, other = float(options.plainShare * sum / trace(plain, k));
+    for (size_t i = 0; i < moment.size(); ++i)
+      moment[i] = own * moment[i] + other * plain[i];
+  }
+  for (int64_t i = 0; i < k; ++i)
+    moment[i * k + i] += float(options.ridge * sum / double(k));
 }
 
 //===----------------------------------------------------------------------===//
@@ -68,7 +86,7 @@ Expected<Sensitivity> Sensitivity::fromMatrices(int64_t rows, int64_t columns, s
   const int64_t square = columns * columns;
   if (Error error = checkSize(moment.size(), square, place(layer, "input_second_moment")))
     return error;
-  auto plain = prepareMoment(moment, columns, options.shrinkage, place(layer, "input_second_moment"));
+  auto plain = copyMoment(moment, columns, place(layer, "input_second_moment"));
   if (!plain)
     return plain.takeError();
   if (options.guided && !guided.empty()) {
@@ -77,16 +95,18 @@ Expected<Sensitivity> Sensitivity::fromMatrices(int64_t rows, int64_t columns, s
     if (Error error = checkSize(guided.size(), groups * square, where))
       return error;
     for (int64_t group = 0; group < groups; ++group) {
-      auto one = prepareMoment(guided.subspan(group * square, square), columns, options.shrinkage, where);
+      auto one = copyMoment(guided.subspan(group * square, square), columns, where);
       if (!one)
         return one.takeError();
+      regularise(*one, *plain, columns, options);
       result.moments.push_back(std::move(*one));
     }
-    result.plainMoment = std::move(*plain);
     result.isGuided = true;
   } else {
-    result.moments.push_back(std::move(*plain));
+    result.moments.push_back(*plain);
+    regularise(result.moments[0], result.moments[0], columns, options);
   }
+  result.plainMoment = std::move(*plain);
 
   result.weightOfRow.assign(rows, 1.0f);
   if (!outputEnergy.empty()) {
@@ -161,6 +181,7 @@ Sensitivity Sensitivity::unit(int64_t rows, int64_t columns) {
   result.moments.emplace_back(columns * columns, 0.0f);
   for (int64_t k = 0; k < columns; ++k)
     result.moments[0][k * columns + k] = 1;
+  result.plainMoment = result.moments[0];
   result.weightOfRow.assign(rows, 1.0f);
   result.element.assign(columns, 1.0f);
   result.sharedElement = true;

@@ -24,10 +24,12 @@ struct LayerStatistics;
 
 /// What a row's error is measured by.
 enum class ErrorMeasure {
-  LossWeighted, ///< δ·Hg·δᵀ × row weight (without gradients: δ·H·δᵀ): comparable over the whole model
-  LFull,        ///< δ·H·δᵀ: SKIM's allocation and scaling loss
-  LDiag,        ///< Σ_j H_jj·δ_j²
-  SDiag,        ///< Σ_j G_j·δ_j²
+  /// δ·M·δᵀ × row weight, M the objective: comparable over the whole model if
+  /// there are gradients.
+  LossWeighted,
+  LFull, ///< δ·H·δᵀ: SKIM's allocation and scaling loss
+  LDiag, ///< Σ_j H_jj·δ_j²
+  SDiag, ///< Σ_j G_j·δ_j²
 };
 
 struct SensitivityOptions {
@@ -35,9 +37,13 @@ struct SensitivityOptions {
   bool guided = true;
   /// Weigh rows with their output gradient energy ÷ its mean over the matrix.
   bool rowWeights = true;
-  /// Shrinks the moment towards its diagonal: off-diagonal entries × (1 − shrinkage).
-  float shrinkage = 0;
-  unsigned threads = 0; ///< 0: all CPUs; the result does not depend on it
+  /// Guided moments are sums over few tokens, since a few have most of the
+  /// gradient: codes fit them too well. This share of the moment is the plain
+  /// one at the same trace: (1 − p)·Hg + p·H·tr(Hg)/tr(H).
+  float plainShare = 0.7f;
+  /// Added to the diagonal of the moment that codes are optimised for, of its
+  /// mean, for the same reason. Not to the plain moment of the other measures.
+  float ridge = 0.05f;
 };
 
 /// What one linear layer is judged by. Moments are divided by the mean of their
@@ -53,8 +59,8 @@ public:
   ///    the moment's diagonal;
   ///  - a moment of zeros only (no token reached the layer): the unit matrix;
   ///  - columns that calibration never activates cost nothing: k-means gives
-  ///    them 2^-30 of the largest weight, and solvers add 10⁻⁸ of the mean to
-  ///    the diagonal, so that they are rounded to the nearest entry.
+  ///    them 2^-30 of the largest weight, and the ridge rounds them to the nearest
+  ///    entry.
   static Expected<Sensitivity> create(const LayerStatistics &statistics, int64_t rows, const std::string &layer,
                                       const SensitivityOptions &options = {});
 
@@ -77,10 +83,11 @@ public:
   int64_t groups() const { return int64_t(moments.size()); }
   int64_t groupBegin(int64_t group) const { return group * numRows / groups(); }
   int64_t groupEnd(int64_t group) const { return groupBegin(group + 1); }
-  /// The moment that codes are optimised for: guided if present. [K,K].
+  /// The moment M that codes are optimised for: the guided one (if there is
+  /// one) mixed with the plain one, and the ridge. [K,K].
   const std::vector<float> &objective(int64_t group = 0) const { return moments[group]; }
   /// The plain moment. [K,K].
-  const std::vector<float> &plain() const { return plainMoment.empty() ? moments[0] : plainMoment; }
+  const std::vector<float> &plain() const { return plainMoment; }
   /// [N], mean 1 (or all ones).
   const std::vector<float> &rowWeights() const { return weightOfRow; }
   /// G: [N,K], or one row for all (stride 0).
@@ -96,7 +103,7 @@ private:
   int64_t numRows = 0, numColumns = 0;
   bool isGuided = false, sharedElement = false;
   std::vector<std::vector<float>> moments; // [groups][K·K]
-  std::vector<float> plainMoment;          // empty: moments[0] is plain
+  std::vector<float> plainMoment;          // [K·K]
   std::vector<float> weightOfRow, element;
 };
 

@@ -8,6 +8,33 @@ using namespace skim;
 
 namespace {
 
+/// Moments as they are.
+SensitivityOptions bare() {
+  SensitivityOptions options;
+  options.plainShare = options.ridge = 0;
+  return options;
+}
+
+TEST(Sensitivity, MixesMomentsAtTheirTraceAndAddsTheRidge) {
+  const std::vector<float> moment = {1, 2, 2, 5}, guided = {8, -2, -2, 4};
+  SensitivityOptions options;
+  options.plainShare = 0.25f;
+  options.ridge = 0.1f;
+  auto mixed = Sensitivity::fromMatrices(3, 2, moment, guided, {}, {}, "layer", options);
+  ASSERT_TRUE(mixed) << mixed.message();
+  // 0.75·Hg + 0.25·2·H + 0.1·6
+  const std::vector<float> expected = {7.1f, -0.5f, -0.5f, 6.1f};
+  for (int i = 0; i < 4; ++i)
+    EXPECT_FLOAT_EQ(mixed->objective()[i], expected[i]);
+  EXPECT_EQ(mixed->plain(), moment);
+  options.guided = false;
+  auto plain = Sensitivity::fromMatrices(3, 2, moment, guided, {}, {}, "layer", options);
+  ASSERT_TRUE(plain) << plain.message();
+  EXPECT_FLOAT_EQ(plain->objective()[0], 1.3f);
+  EXPECT_FLOAT_EQ(plain->objective()[1], 2);
+  EXPECT_EQ(plain->plain(), moment);
+}
+
 TEST(Sensitivity, RowErrorsAreTheFormulas) {
   const TestLayer layer(70, 33);
   const Sensitivity sensitivity = layer.sensitivity();
@@ -40,19 +67,19 @@ TEST(Sensitivity, RowErrorsAreTheFormulas) {
 TEST(Sensitivity, Fallbacks) {
   const int64_t rows = 3, columns = 2;
   const std::vector<float> moment = {4, 1, 1, 9}, gradients = {1, 2, 0, 0, 3, 4};
-  auto some = Sensitivity::fromMatrices(rows, columns, moment, {}, gradients, {}, "layer");
+  auto some = Sensitivity::fromMatrices(rows, columns, moment, {}, gradients, {}, "layer", bare());
   ASSERT_TRUE(some) << some.message();
   EXPECT_FALSE(some->guided());
   EXPECT_EQ(some->objective(), moment);
   EXPECT_EQ(some->rowWeights(), std::vector<float>(3, 1.0f));
   EXPECT_EQ(some->elementWeights().row(0)[1], 2); // its own
   EXPECT_EQ(some->elementWeights().row(1)[1], 9); // a row of zeros: the moment's diagonal
-  auto none = Sensitivity::fromMatrices(rows, columns, moment, {}, {}, {}, "layer");
+  auto none = Sensitivity::fromMatrices(rows, columns, moment, {}, {}, {}, "layer", bare());
   ASSERT_TRUE(none) << none.message();
   EXPECT_EQ(none->elementWeights().row(2)[0], 4);
   // No token reached the layer.
   auto dead = Sensitivity::fromMatrices(rows, columns, std::vector<float>(4, 0.0f), {}, {}, std::vector<float>(3, 0.0f),
-                                        "layer");
+                                        "layer", bare());
   ASSERT_TRUE(dead) << dead.message();
   EXPECT_EQ(dead->objective(), (std::vector<float>{1, 0, 0, 1}));
   EXPECT_EQ(dead->rowWeights(), std::vector<float>(3, 1.0f));
@@ -60,7 +87,7 @@ TEST(Sensitivity, Fallbacks) {
 
 TEST(Sensitivity, RowGroupsHaveTheirOwnMoments) {
   const std::vector<float> moment = {1, 0, 0, 1}, guided = {2, 0, 0, 3, 5, 0, 0, 7};
-  auto groups = Sensitivity::fromMatrices(4, 2, moment, guided, {}, {}, "layer");
+  auto groups = Sensitivity::fromMatrices(4, 2, moment, guided, {}, {}, "layer", bare());
   ASSERT_TRUE(groups) << groups.message();
   ASSERT_EQ(groups->groups(), 2);
   EXPECT_EQ(groups->groupBegin(1), 2);
