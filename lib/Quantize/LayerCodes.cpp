@@ -21,35 +21,43 @@ using namespace skim;
 
 namespace {
 
-/// Weight and sensitivity of a layer, α divided out.
+/// Rows of a layer with α divided out, and what k-means weighs them by.
 class Rows {
 public:
-  Rows(const MatrixView &weights, const Sensitivity &sensitivity, const std::vector<float> &alpha)
-      : weights(weights), element(sensitivity.elementWeights()), alpha(alpha) {}
+  Rows(const MatrixView &weights, const Sensitivity &sensitivity, bool byGradients, const std::vector<float> &alpha)
+      : weights(weights), element(sensitivity.elementWeights()), alpha(alpha) {
+    for (int64_t group = 0; group < sensitivity.groups() && !byGradients; ++group)
+      for (int64_t k = 0; k < weights.columns; ++k)
+        diagonals.push_back(sensitivity.objective(group)[k * weights.columns + k]);
+  }
 
-  const float *scaling() const { return alpha.empty() ? nullptr : alpha.data(); }
   const float *row(int64_t n) const { return weights.row(n); }
 
-  /// Fits a solver to row n of w/α with weights G·α².
+  /// Fits a solver to row n of w/α, each value weighted with α² times its importance.
   void fit(KMeans1D &solver, int64_t n, unsigned centroids, bool onlyMax) {
+    const int64_t columns = weights.columns;
+    const int64_t groups = int64_t(diagonals.size()) / std::max<int64_t>(1, columns);
+    const float *importance =
+        diagonals.empty() ? element.row(n) : diagonals.data() + n * groups / weights.rows * columns;
     if (alpha.empty()) {
-      solver.fit(std::span(weights.row(n), weights.columns), element.row(n), centroids, onlyMax);
+      solver.fit(std::span(weights.row(n), columns), importance, centroids, onlyMax);
       return;
     }
-    values.resize(weights.columns);
-    importance.resize(weights.columns);
-    for (int64_t k = 0; k < weights.columns; ++k) {
+    values.resize(columns);
+    scaled.resize(columns);
+    for (int64_t k = 0; k < columns; ++k) {
       values[k] = weights.row(n)[k] / alpha[k];
-      importance[k] = element.row(n)[k] * alpha[k] * alpha[k];
+      scaled[k] = importance[k] * alpha[k] * alpha[k];
     }
-    solver.fit(values, importance.data(), centroids, onlyMax);
+    solver.fit(values, scaled.data(), centroids, onlyMax);
   }
 
 private:
   const MatrixView &weights;
   MatrixView element;
   const std::vector<float> &alpha;
-  std::vector<float> values, importance;
+  std::vector<float> diagonals; // [groups][K]; empty: by G
+  std::vector<float> values, scaled;
 };
 
 void improve(RowTile &tile, const CodeOptions &options) {
@@ -99,7 +107,7 @@ Expected<LayerRecord> skim::recordLayer(const std::string &name, const MatrixVie
     auto recordTile = [&](size_t begin, size_t end, unsigned) -> Error {
       KMeans1D solver;
       const std::vector<float> noAlpha;
-      Rows rows(weights, sensitivity, noAlpha);
+      Rows rows(weights, sensitivity, options.clusterByGradients, noAlpha);
       const int64_t used = int64_t(end - begin);
       std::vector<std::vector<StoredTable>> tables(record.widths());
       for (int64_t lane = 0; lane < used; ++lane) {
@@ -215,7 +223,7 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
       const int64_t used = int64_t(end - begin);
       const Objective &objective = objectives[rows[begin] * sensitivity.groups() / record.rows];
       RowTile tile(objective, b, options.table);
-      Rows source(weights, sensitivity, options.alpha);
+      Rows source(weights, sensitivity, options.clusterByGradients, options.alpha);
       KMeans1D solver;
       std::vector<float> values(size_t(1) << b);
       std::vector<uint8_t> codes(columns);

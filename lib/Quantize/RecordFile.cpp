@@ -7,11 +7,12 @@
 using namespace skim;
 
 static constexpr const char *recordFormat = "skim-record";
-static constexpr const char *recordVersion = "1";
+static constexpr const char *recordVersion = "2";
 
 std::string skim::recordKey(const RecordOptions &options) {
   Json json = {{"bits", {options.minBits, options.maxBits}},
                {"cycles", options.cycles},
+               {"by_gradients", options.clusterByGradients},
                {"damping", options.damping},
                {"feedback", options.feedback},
                {"measure", int(options.measure)},

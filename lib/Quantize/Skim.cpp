@@ -294,6 +294,7 @@ Expected<ScaledLayers> skim::quantizeScaled(std::span<const ScaledLinear> linear
 
 Expected<LayerRecord> skim::recordAsPublished(const std::string &name, const MatrixView &weights,
                                               const Sensitivity &sensitivity, RecordOptions options) {
+  options.clusterByGradients = true;
   options.feedback = false;
   options.rounds = 0;
   return recordLayer(name, weights, sensitivity, options);

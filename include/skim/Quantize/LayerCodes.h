@@ -26,8 +26,11 @@ namespace skim {
 
 struct CodeOptions {
   DType table = DType::I8; ///< I8 with an f16 scale a row, F16 or BF16
-  bool feedback = true;    ///< step 2; off: the nearest entry
-  int rounds = 1;          ///< LNQ rounds: error feedback again, `cycles` passes over the columns, least squares
+  /// The weights of k-means: the objective's diagonal, or the row's own G as in
+  /// SKIM and SqueezeLLM (a sum over few sequences, and noisier).
+  bool clusterByGradients = false;
+  bool feedback = true; ///< step 2; off: the nearest entry
+  int rounds = 1;       ///< LNQ rounds: error feedback again, `cycles` passes over the columns, least squares
   int cycles = 2;
   /// Added to the moment's diagonal for the feedback's inverse, of its mean.
   float damping = 0.01f;
