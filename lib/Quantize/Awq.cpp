@@ -41,6 +41,12 @@ static std::vector<float> scaleOf(std::span<const float> magnitude, double beta)
   return alpha;
 }
 
+/// Evenly spaced rows of a matrix.
+static MatrixView sampleOf(const MatrixView &matrix, int64_t rows) {
+  const int64_t every = rows > 0 ? std::max<int64_t>(matrix.rows / rows, 1) : 1;
+  return MatrixView(matrix.data, matrix.rows / every, matrix.columns, matrix.stride * every);
+}
+
 /// Σ δ·H·δᵀ over the rows of a matrix rounded to nearest behind `alpha`.
 static Expected<double> errorOf(const MatrixView &matrix, std::span<const float> moment, std::span<const float> alpha,
                                 const UniformFormat &format, const AwqOptions &options) {
@@ -106,12 +112,15 @@ Expected<AwqScale> skim::findAwqScale(std::span<const MatrixView> matrices, std:
       return error;
   }
   useOneBlasThread();
+  std::vector<MatrixView> samples;
+  for (const MatrixView &matrix : matrices)
+    samples.push_back(sampleOf(matrix, options.searchRows));
   AwqScale best;
   for (unsigned step = 0; step <= options.steps; ++step) {
     const double beta = options.steps ? double(step) / options.steps : 0.0;
     std::vector<float> alpha = scaleOf(magnitude, beta);
     double sum = 0;
-    for (const MatrixView &matrix : matrices) {
+    for (const MatrixView &matrix : samples) {
       Expected<double> error = errorOf(matrix, moment, alpha, format, options);
       if (!error)
         return error.takeError();

@@ -18,6 +18,8 @@ namespace skim {
 struct AwqOptions : QuantizeOptions {
   /// β is tried at 0, 1/steps, …, 1.
   unsigned steps = 20;
+  /// The search looks at so many rows of each matrix, evenly spaced; 0: all.
+  int64_t searchRows = 256;
   /// Try smaller ranges for each group, errors weighted by H_kk.
   bool searchClipping = true;
 };
@@ -25,13 +27,12 @@ struct AwqOptions : QuantizeOptions {
 struct AwqScale {
   std::vector<float> alpha; ///< [K], representable in f16, positive
   double beta = 0;          ///< the exponent that was best
-  double error = 0;         ///< Σ over all rows of δ·H·δᵀ with it
+  double error = 0;         ///< Σ over the rows looked at of δ·H·δᵀ with it
   double plainError = 0;    ///< the same without scaling (β = 0)
 };
 
 /// Finds the α of linears that read one input: α_k ∝ magnitude_k^−β with the β
-/// of the least Σ δ·H·δᵀ over all `matrices` rounded to nearest (each whole, or
-/// a sample of its rows). α is normalised so that √(max·min) is 1 and rounded
+/// of the least Σ δ·H·δᵀ over all `matrices` rounded to nearest. α is normalised so that √(max·min) is 1 and rounded
 /// to f16; columns without magnitude get 1.
 ///
 /// `magnitude` [K]: the input's size by column; the paper's is mean |x|, the

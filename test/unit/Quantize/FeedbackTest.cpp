@@ -364,6 +364,17 @@ TEST(Awq, DegenerateInputs) {
   const int64_t columns = 16;
   std::vector<float> weights = normalValues(3 * columns, 1), h = identity(columns), ones(columns, 1.0f);
   std::vector<MatrixView> matrices = {{weights.data(), 3, columns}};
+  // A sample of rows 0 and 3 of six.
+  std::vector<float> six = normalValues(6 * columns, 2), sampled(six.begin(), six.begin() + columns);
+  sampled.insert(sampled.end(), six.begin() + 3 * columns, six.begin() + 4 * columns);
+  std::vector<float> correlated = correlatedMoment(columns, 50, 4), sizes = rootMeanSquare(correlated, columns, 50);
+  AwqOptions two;
+  two.searchRows = 2;
+  auto sample = findAwqScale(std::vector<MatrixView>{{six.data(), 6, columns}}, correlated, sizes, {4}, two);
+  auto whole = findAwqScale(std::vector<MatrixView>{{sampled.data(), 2, columns}}, correlated, sizes, {4}, {});
+  EXPECT_EQ(sample->alpha, whole->alpha);
+  EXPECT_EQ(sample->error, whole->error);
+
   // Inputs of one size: nothing to scale, and the first β stays.
   auto scale = findAwqScale(matrices, h, ones, {4}, {});
   ASSERT_TRUE(scale);
