@@ -91,6 +91,7 @@ void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &
     spend.maxBits = options.maxBits;
     spend.table = options.table;
     spend.asPublished = options.asPublished;
+    spend.pareto = options.pareto;
     spend.mixing = options.mixing;
     spend.scaling = options.scaling;
     manager.addPass(createAllocateBits(spend, std::move(progress)));

@@ -20,7 +20,7 @@ struct Options {
   std::vector<std::string> text;
   std::optional<unsigned> minBits, maxBits;
   std::optional<std::string> table;
-  std::optional<bool> mixing, alpha;
+  bool noMixing = false, alpha = false, noAlpha = false;
   int64_t tune = 0;
   uint64_t seed = 0;
   bool dryRun = false, raise = false;
@@ -143,14 +143,17 @@ static Error runQuantize(const Options &options) {
     if (!size)
       return size.takeError();
     build.allocate.size = *size;
+    // 8 bits cost nothing measurable there, 16 would be most of a small model.
+    if (build.allocate.head.empty() && build.allocate.embeddings.empty())
+      build.allocate.head = "w8";
   }
   AllocateOptions &allocate = build.allocate;
   bool published = allocate.asPublished;
   allocate.minBits = options.minBits.value_or(published ? 2 : allocate.minBits);
   allocate.maxBits = options.maxBits.value_or(published ? 4 : allocate.maxBits);
   allocate.table = options.table.value_or(published ? "f16" : allocate.table);
-  allocate.mixing = options.mixing.value_or(true);
-  allocate.scaling = options.alpha.value_or(published);
+  allocate.mixing = !options.noMixing;
+  allocate.scaling = !options.noAlpha && (options.alpha || published);
   if (options.method != "auto")
     build.method = options.method;
   if (Error error = checkMethod(build))
@@ -209,9 +212,10 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
       ->check(CLI::IsMember({"i8", "f16", "bf16"}));
   command->add_flag("--as-published", allocate.asPublished,
                     "SKIM as its paper has it: widths 2 to 4, tables in f16, mixing and alpha");
-  command->add_flag("--mixing,!--no-mixing", options->mixing,
-                    "rows of one matrix may differ in width (--as-published)");
-  command->add_flag("--alpha,!--no-alpha", options->alpha, "a trained scaling vector over the columns of each linear");
+  command->add_option("--pareto", allocate.pareto, "CSV file for the allocator's best error at every size");
+  command->add_flag("--no-mixing", options->noMixing, "with --as-published: one width for all rows");
+  command->add_flag("--alpha", options->alpha, "a trained scaling vector over the columns of each linear");
+  command->add_flag("--no-alpha", options->noAlpha, "with --as-published: none");
   command->add_option("--text", options->text, "calibration texts");
   command->add_option("--activations", options->activations, "activation mode: f32 or bf16 (default: the target's)");
   command->add_option("--kv", options->kv, "term for the cache");

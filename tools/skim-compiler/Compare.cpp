@@ -70,6 +70,10 @@ Error Comparison::call(const std::string &program, std::vector<std::string> argu
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(), llvm::StringRef(output), llvm::StringRef(log)};
   std::string detail;
+  // Redirection writes over what is there without cutting it off.
+  llvm::sys::fs::remove(log);
+  if (!output.empty())
+    llvm::sys::fs::remove(output);
   if (llvm::sys::ExecuteAndWait(path, words, std::nullopt, redirects, 0, 0, &detail) == 0)
     return Error::success();
   if (auto buffer = llvm::MemoryBuffer::getFile(log))

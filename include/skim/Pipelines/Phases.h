@@ -46,6 +46,7 @@ struct AllocateOptions {
   uint64_t size = 0;
   unsigned minBits = 1, maxBits = 5;
   std::string table = "i8";
+  std::string pareto; ///< CSV file for the allocator's curve; empty: none
   bool asPublished = false, mixing = true, scaling = false;
 
   /// Whether skim-allocate-bits has something to decide.

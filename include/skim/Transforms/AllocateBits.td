@@ -20,6 +20,9 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     budget is never exceeded; below what the format can reach the pass fails and
     names the minimum.
 
+    `pareto` writes what the allocator could do at 100 budgets beside the one given:
+    each row is the best of its size.
+
     `as-published`: SKIM (ICML 2025): errors of plain weighted k-means by L-full,
     allocation within each matrix by the same mean bits, the largest that fits.
     Without `mixing` every row has the same width; with `scaling` linears get SKIM's
@@ -32,6 +35,7 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     Option<"statistics", "statistics", "std::string", "\"\"", "the statistics file">,
     Option<"record", "record", "std::string", "\"\"", "the record of errors and codes, read or written">,
     Option<"plan", "plan", "std::string", "\"plan.json\"", "the plan to write">,
+    Option<"pareto", "pareto", "std::string", "\"\"", "a CSV file for the best error at every size: bytes, true bits, error">,
     Option<"method", "method", "std::string", "\"skim\"", "skim or auto">,
     Option<"bits", "bits", "double", "0", "true bits of the linears (0: no such bound)">,
     Option<"size", "size", "uint64_t", "0", "bytes of all weights (0: no such bound)">,

@@ -9,6 +9,7 @@
 #include "skim/Quantize/RecordFile.h"
 #include "skim/Quantize/Skim.h"
 #include "skim/Quantize/Statistics.h"
+#include "skim/Support/AtomicOutput.h"
 #include "skim/Support/Sha256.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "llvm/ADT/MapVector.h"
@@ -56,6 +57,7 @@ private:
   Expected<Allocation> spend();
   Expected<Allocation> spendAsPublished();
   Error decide(const Allocation &allocation);
+  Error writePareto(const Allocator &allocator) const;
   uint64_t storedBytes(const OpenLayer &layer, ArrayRef<uint8_t> widths) const;
   uint64_t alphaBytes(const OpenLayer &layer) const { return scaling ? 2 * layer.columns : 0; }
   CodebookFormat formatOf(unsigned width) const { return {width, tableType, false}; }
@@ -93,6 +95,9 @@ Error AllocateBitsPass::checkOptions() {
     return fail("unknown table type", "option 'table'", "i8, f16 or bf16", table);
   if (method != "skim" && method != "auto")
     return fail("unknown method", "option 'method'", "skim or auto", method);
+  if (!pareto.empty() && asPublished)
+    return fail("no curve of the published allocation", "option 'pareto'", "a budget over the whole model",
+                "as-published");
   if (!mixing && !asPublished)
     return fail("allocation without mixing", "option 'mixing'", "as-published", "a budget over the whole model",
                 "for one width everywhere use a format (k3i)");
@@ -238,6 +243,18 @@ static Expected<uint64_t> remaining(uint64_t budget, uint64_t used, uint64_t min
   return fail("budget below what the format can reach", bits > 0 ? "--bits" : "--size", needed, given);
 }
 
+Error AllocateBitsPass::writePareto(const Allocator &allocator) const {
+  std::string csv = "bytes,bits,error\n";
+  for (const ParetoPoint &point : allocator.pareto(100)) {
+    char line[96];
+    uint64_t bytes = fixedLinear + point.bytes;
+    std::snprintf(line, sizeof line, "%llu,%.5f,%.9g\n", static_cast<unsigned long long>(bytes),
+                  linearWeights ? 8.0 * bytes / linearWeights : 0.0, point.error);
+    csv += line;
+  }
+  return writeFileAtomically(pareto, csv);
+}
+
 Expected<Allocation> AllocateBitsPass::spend() {
   std::vector<AllocationLayer> problem;
   std::vector<std::vector<double>> errors;
@@ -263,6 +280,9 @@ Expected<Allocation> AllocateBitsPass::spend() {
                                       allocator->minimumBytes(), linearWeights, bits);
   if (!left)
     return left.takeError();
+  if (!pareto.empty())
+    if (Error error = writePareto(*allocator))
+      return error;
   return allocator->allocate(*left);
 }
 

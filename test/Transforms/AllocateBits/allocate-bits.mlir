@@ -11,7 +11,8 @@
 // RUN: cmp %t/out.safetensors %t/out7.safetensors
 
 // Another budget from the same record; a layer that has an encoding counts.
-// RUN: skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/record plan=%t/plan.json bits=2.8" -o /dev/null
+// RUN: skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/record plan=%t/plan.json bits=2.8 pareto=%t/pareto.csv" -o /dev/null
+// RUN: %python %S/check-pareto.py %t/pareto.csv
 // RUN: %python %S/check-plan.py %t 2.8
 // RUN: cmp %t/record %t/record7
 // RUN: skim-opt %s --skim-assign-encodings="open keep=b=w4" --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/kept plan=%t/plan.json bits=3.6" | FileCheck %s --check-prefix=KEPT
