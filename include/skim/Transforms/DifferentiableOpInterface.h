@@ -30,10 +30,11 @@ public:
   const mlir::IRMapping &getValues() const { return values; }
   /// The adjoint of a result; null where nothing depends on it.
   mlir::Value get(mlir::Value original) const { return adjoints.lookup(original); }
-  /// Adds to an operand's adjoint. `adjoint` is of its type, but for static sizes.
+  /// Adds to an operand's adjoint; once for each operand. `adjoint` is of its
+  /// type, but for static sizes.
   void add(mlir::Value original, mlir::Value adjoint);
   /// Says that the results do not depend on the operand's value.
-  void addZero(mlir::Value original) { added.insert(original); }
+  void addZero(mlir::Value original) { ++added[original]; }
   /// What emitPrimal kept of the operation.
   llvm::ArrayRef<mlir::Value> saved(mlir::Operation *op) const;
   /// Clones an original operation and maps its results.
@@ -60,8 +61,8 @@ private:
   llvm::DenseSet<mlir::Value> active;
   llvm::DenseMap<mlir::Value, mlir::Value> adjoints;
   llvm::DenseMap<mlir::Operation *, llvm::SmallVector<mlir::Value>> kept;
-  /// The operands that the current model has added to.
-  llvm::DenseSet<mlir::Value> added;
+  /// How often the current model has added to each value.
+  llvm::DenseMap<mlir::Value, unsigned> added;
 };
 
 /// Whether adjoints of such values exist: floats and plain tensors of them.

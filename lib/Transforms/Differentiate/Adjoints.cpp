@@ -18,6 +18,10 @@ bool skim::isDifferentiable(Type type) {
   return isa<FloatType>(type);
 }
 
+/// Floats carry dependence even where they are encoded and have no adjoints:
+/// to leave these out would make gradients that are silently zero.
+static bool isFloat(Type type) { return isa<FloatType>(getElementTypeOrSelf(type)); }
+
 /// The value with the type's static sizes.
 static Value castSizes(ImplicitLocOpBuilder &b, Value value, Type type) {
   return value.getType() == type ? value : tensor::CastOp::create(b, type, value).getResult();
@@ -32,7 +36,7 @@ SmallVector<OpFoldResult> Adjoints::value(ArrayRef<OpFoldResult> originals) cons
 }
 
 void Adjoints::add(Value original, Value adjoint) {
-  added.insert(original);
+  ++added[original];
   if (!isActive(original))
     return;
   adjoint = castSizes(b, adjoint, original.getType());
@@ -60,12 +64,12 @@ void Adjoints::analyze(Block &block, ValueRange inputs, ValueRange outputs) {
   for (Operation &op : block.without_terminator())
     if (llvm::any_of(readBy(&op), [&](Value value) { return varied.contains(value); }))
       for (Value result : op.getResults())
-        if (isDifferentiable(result.getType()))
+        if (isFloat(result.getType()))
           varied.insert(result);
   for (Operation &op : llvm::reverse(block.without_terminator()))
     if (llvm::any_of(op.getResults(), [&](Value value) { return useful.contains(value); }))
       for (Value value : readBy(&op))
-        if (isDifferentiable(value.getType()))
+        if (isFloat(value.getType()))
           useful.insert(value);
   for (Value value : varied)
     if (useful.contains(value))
@@ -94,16 +98,19 @@ LogicalResult Adjoints::emitAdjoints(Block &block) {
     auto model = dyn_cast<DifferentiableOpInterface>(op);
     if (!model)
       return op.emitOpError("has no derivative");
+    for (auto [i, value] : llvm::enumerate(read)) {
+      if (isActive(value) && i >= op.getNumOperands())
+        return op.emitOpError("has no derivative with respect to a value that its region reads");
+      if (isActive(value) && !isDifferentiable(value.getType()))
+        return op.emitOpError("has no derivative with respect to operand #") << i << ", which is encoded";
+    }
     added.clear();
     if (failed(model.emitAdjoint(*this)))
       return failure();
-    for (auto [i, value] : llvm::enumerate(read)) {
-      if (!isActive(value) || added.contains(value))
-        continue;
-      if (i < op.getNumOperands())
+    // Once for each operand, also where several are the same value.
+    for (auto [i, value] : llvm::enumerate(op.getOperands()))
+      if (isActive(value) && added[value]-- == 0)
         return op.emitOpError("has no derivative with respect to operand #") << i;
-      return op.emitOpError("has no derivative with respect to a value that its region reads");
-    }
   }
   return success();
 }

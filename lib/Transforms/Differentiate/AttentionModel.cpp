@@ -14,7 +14,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "skim/LM/LMOps.h"
-#include "skim/Skim/SkimEncodings.h"
+#include "skim/Skim/SkimOps.h"
 
 #include <limits>
 
@@ -26,11 +26,20 @@ static Value sub(B &b, Value x, Value y) { return arith::SubFOp::create(b, x, y)
 static Value mul(B &b, Value x, Value y) { return arith::MulFOp::create(b, x, y); }
 static Value number(B &b, Value like, double value) { return constant(b, like.getType(), value); }
 
+/// The operand's values; an encoded cache is read as floats here only.
+static Value decoded(Value original, Adjoints &a) {
+  Value value = a.value(original);
+  auto type = cast<RankedTensorType>(value.getType());
+  if (!isEncoded(type))
+    return value;
+  return ConvertOp::create(a.b, RankedTensorType::get(type.getShape(), type.getElementType()), value);
+}
+
 namespace {
 /// The sizes of one attention: queries [batch, length, heads·D], caches [batch, keyHeads, capacity, D].
 struct Sized {
   Sized(lm::AttentionOp op, Adjoints &a) : b(a.b) {
-    Value query = a.value(op.getQuery()), keys = a.value(op.getKeys());
+    Value query = a.value(op.getQuery()), keys = decoded(op.getKeys(), a);
     auto keyType = cast<RankedTensorType>(keys.getType());
     auto valueType = cast<RankedTensorType>(op.getValues().getType());
     batch = sizesOf(b, query)[0];
@@ -86,7 +95,7 @@ static SmallVector<Value> emitForward(lm::AttentionOp op, Adjoints &a) {
   B &b = a.b;
   Sized sized(op, a);
   Type compute = computeType(op.getType());
-  auto operand = [&](Value value) { return castFloat(b, a.value(value), compute); };
+  auto operand = [&](Value original) { return castFloat(b, decoded(original, a), compute); };
   Value q = sized.stack(operand(op.getQuery()), sized.size);
   Value k = sized.flatten(operand(op.getKeys())), v = sized.flatten(operand(op.getValues()));
   SmallVector<OpFoldResult> all{sized.batch, sized.keyHeads, sized.group, sized.length, sized.capacity};

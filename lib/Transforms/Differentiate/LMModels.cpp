@@ -180,8 +180,6 @@ static LogicalResult gatherRows(lm::GatherRowsOp op, Adjoints &a) {
 static LogicalResult cacheAppend(lm::CacheAppendOp op, Adjoints &a) {
   B &b = a.b;
   auto cacheType = cast<RankedTensorType>(op.getType());
-  if (cacheType.getEncoding())
-    return op.emitOpError("has no derivative: the cache is encoded");
   Value x = a.value(op.getInput()), start = a.value(op.getStart()), count = a.value(op.getCount());
   OpFoldResult one = b.getIndexAttr(1), zero = b.getIndexAttr(0), heads = b.getIndexAttr(cacheType.getDimSize(1)),
                size = b.getIndexAttr(cacheType.getDimSize(3));

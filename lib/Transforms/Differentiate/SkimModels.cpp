@@ -65,8 +65,6 @@ static LogicalResult linear(LinearOp op, Adjoints &a) {
 
 /// Between plain tensors, whose elements it rounds.
 static LogicalResult convert(ConvertOp op, Adjoints &a) {
-  if (isEncoded(op.getType()))
-    return op.emitOpError("has no derivative: it quantizes");
   a.add(op.getInput(), castFloat(a.b, a.get(op), getElementTypeOrSelf(op.getInput())));
   return success();
 }
