@@ -269,7 +269,9 @@ void RowTile::setCodes(int64_t lane, const uint8_t *codes) {
   known = false;
 }
 
-void RowTile::fill(int64_t used) {
+void RowTile::fill(int64_t count) {
+  used = count;
+  active = (count + width - 1) / width * width;
   auto repeat = [&](auto &array, int64_t rows) {
     for (int64_t i = 0; i < rows; ++i)
       std::fill(array.begin() + i * lanes + used, array.begin() + (i + 1) * lanes, array[i * lanes]);
@@ -302,7 +304,7 @@ void RowTile::updateDeltas() {
 }
 
 void RowTile::products() {
-  gemm(columns, lanes, columns, 1.0f, objective->moment.data(), objective->stride, false, delta.data(), lanes, 0.0f,
+  gemm(columns, active, columns, 1.0f, objective->moment.data(), objective->stride, false, delta.data(), lanes, 0.0f,
        product.data(), lanes);
 }
 
@@ -342,7 +344,7 @@ void RowTile::feedback() {
     const Steps steps = {tables.data(), middles.data(), size, code.data() + begin * lanes};
     feedbackBlock(steps, factor + begin * columns + begin, columns, left.data() + begin * lanes, changes.data(), count);
     if (end < columns)
-      gemm(columns - end, lanes, count, 1.0f, factor + end * columns + begin, columns, false, changes.data(), lanes,
+      gemm(columns - end, active, count, 1.0f, factor + end * columns + begin, columns, false, changes.data(), lanes,
            1.0f, left.data() + end * lanes, lanes);
   }
   known = false;
@@ -356,7 +358,7 @@ void RowTile::descend() {
     const Steps steps = {tables.data(), middles.data(), size, code.data() + place};
     if (descendBlock(steps, moment + begin * stride + begin, stride, objective->inverse.data() + begin,
                      product.data() + place, delta.data() + place, weights.data() + place, changes.data(), count))
-      gemm(columns, lanes, count, 1.0f, moment + begin, stride, false, changes.data(), lanes, 1.0f, product.data(),
+      gemm(columns, active, count, 1.0f, moment + begin, stride, false, changes.data(), lanes, 1.0f, product.data(),
            lanes);
   }
 }
@@ -394,7 +396,7 @@ void RowTile::leastSquares() {
   normal.assign(lanes * size * size, 0.0);
   std::vector<uint8_t> rowCodes(lanes * columns);
   std::vector<int32_t> lists(lanes * columns), firsts(lanes * (size + 1), 0);
-  for (int64_t lane = 0; lane < lanes; ++lane) {
+  for (int64_t lane = 0; lane < used; ++lane) {
     uint8_t *codes = rowCodes.data() + lane * columns;
     int32_t *first = firsts.data() + lane * (size + 1);
     for (int64_t i = 0; i < columns; ++i)
@@ -406,11 +408,11 @@ void RowTile::leastSquares() {
   }
   // A stripe of the moment stays in the cache for all rows.
   for (int64_t begin = 0; begin < columns; begin += stripe)
-    for (int64_t lane = 0; lane < lanes; ++lane)
+    for (int64_t lane = 0; lane < used; ++lane)
       groupStripe(objective->moment.data(), objective->stride, lists.data() + lane * columns,
                   firsts.data() + lane * (size + 1), rowCodes.data() + lane * columns, begin,
                   std::min(columns, begin + stripe), size, normal.data() + lane * size * size);
-  for (int64_t lane = 0; lane < lanes; ++lane)
+  for (int64_t lane = 0; lane < used; ++lane)
     solveTable(lane);
 }
 
@@ -421,7 +423,7 @@ void RowTile::leastSquares() {
 void RowTile::keepBest() {
   double now[lanes];
   objectives(now);
-  for (int64_t lane = 0; lane < lanes; ++lane) {
+  for (int64_t lane = 0; lane < used; ++lane) {
     if (!(now[lane] < bestObjective[lane]))
       continue;
     bestObjective[lane] = now[lane];

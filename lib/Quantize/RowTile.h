@@ -61,7 +61,7 @@ public:
   void setTable(int64_t lane, const float *values, float scale);
   /// The lane's codes, in the columns' own order.
   void setCodes(int64_t lane, const uint8_t *codes);
-  /// Lanes from `used` on repeat lane 0, so that every tile is computed alike.
+  /// Only the first `used` lanes count; the others repeat lane 0.
   void fill(int64_t used);
 
   /// Codes by the nearest entry.
@@ -92,7 +92,9 @@ private:
 
   const Objective *objective;
   int64_t columns;
-  int64_t size; // 2^bits
+  int64_t size;           // 2^bits
+  int64_t used = lanes;   // lanes that count
+  int64_t active = lanes; // whole vectors of them: what products are computed for
   DType type;
   AlignedVector<float> weights; // [K][lanes]
   AlignedVector<float> delta;   // ŵ − w

@@ -69,7 +69,7 @@ struct FinishOptions : CodeOptions {
   std::vector<float> alpha;
   FinishOptions() {
     rounds = 3;
-    cycles = 4;
+    cycles = 2;
   }
 };
 
