@@ -83,7 +83,9 @@ public:
     b.setInsertionPointToStart(block);
     for (auto [original, argument] : llvm::zip(body.getArguments(), block->getArguments())) {
       values.map(original, argument);
-      vjp.setArgAttrs(argument.getArgNumber(), function_interface_impl::getArgAttrs(function, argument.getArgNumber()));
+      NamedAttrList attributes(function_interface_impl::getArgAttrs(function, argument.getArgNumber()));
+      attributes.erase("skim.cache"); // here a value like others, which both passes read
+      vjp.setArgAttrs(argument.getArgNumber(), attributes);
     }
 
     adjoints.analyze(body, inputs, outputs);

@@ -180,34 +180,48 @@ static LogicalResult gatherRows(lm::GatherRowsOp op, Adjoints &a) {
 static LogicalResult cacheAppend(lm::CacheAppendOp op, Adjoints &a) {
   B &b = a.b;
   auto cacheType = cast<RankedTensorType>(op.getType());
-  Value x = a.value(op.getInput()), start = a.value(op.getStart()), count = a.value(op.getCount());
+  Value x = a.value(op.getInput()), dy = a.get(op);
   OpFoldResult one = b.getIndexAttr(1), zero = b.getIndexAttr(0), heads = b.getIndexAttr(cacheType.getDimSize(1)),
                size = b.getIndexAttr(cacheType.getDimSize(3));
-  SmallVector<OpFoldResult> sizes = sizesOf(b, x), split{sizes[0], sizes[1], heads, size}, ones{one, one, one, one};
-  SmallVector<ReassociationIndices> groups{{0}, {1}, {2, 3}};
-  Type compute = cacheType.getElementType();
-  Value batch = getValueOrCreateConstantIndexOp(b, b.getLoc(), sizes[0]);
-  SmallVector<Value> initial{filled(b, split, compute, 0), a.get(op)};
-  auto loop = scf::ForOp::create(
-      b, arith::ConstantIndexOp::create(b, 0), batch, arith::ConstantIndexOp::create(b, 1), initial,
-      [&](OpBuilder &nested, Location loc, Value i, ValueRange carried) {
-        B body(loc, nested);
-        auto load = [&](Value vector) -> OpFoldResult {
-          Value element = tensor::ExtractOp::create(body, vector, i);
-          return arith::IndexCastOp::create(body, body.getIndexType(), element).getResult();
-        };
-        OpFoldResult first = load(start), tokens = load(count);
-        SmallVector<OpFoldResult> place{i, zero, first, zero}, shape{one, heads, tokens, size};
-        Value written = tensor::ExtractSliceOp::create(body, a.get(op), place, shape, ones);
-        Value turned = transpose(body, written, {0, 2, 1, 3});
-        Value dx = tensor::InsertSliceOp::create(body, turned, carried[0], ArrayRef<OpFoldResult>{i, zero, zero, zero},
-                                                 ArrayRef<OpFoldResult>{one, tokens, heads, size}, ones);
-        Value nothing = filled(body, shape, compute, 0);
-        Value dcache = tensor::InsertSliceOp::create(body, nothing, carried[1], place, shape, ones);
-        scf::YieldOp::create(body, ValueRange{dx, dcache});
-      });
-  a.add(op.getInput(), castFloat(b, collapse(b, loop.getResult(0), groups), getElementTypeOrSelf(x)));
-  a.add(op.getCache(), loop.getResult(1));
+  SmallVector<OpFoldResult> sizes = sizesOf(b, x), ones{one, one, one, one};
+  Type element = cacheType.getElementType();
+  // `step` gets a sequence, how many new tokens it has and where they lie in the cache.
+  using Place = ArrayRef<OpFoldResult>;
+  using StepFn =
+      function_ref<Value(B &, Value carried, OpFoldResult i, OpFoldResult tokens, Place offsets, Place shape)>;
+  auto perSequence = [&](Value initial, StepFn step) {
+    Value batch = getValueOrCreateConstantIndexOp(b, b.getLoc(), sizes[0]);
+    auto loop = scf::ForOp::create(b, arith::ConstantIndexOp::create(b, 0), batch, arith::ConstantIndexOp::create(b, 1),
+                                   initial, [&](OpBuilder &nested, Location loc, Value i, ValueRange carried) {
+                                     B body(loc, nested);
+                                     auto load = [&](Value vector) -> OpFoldResult {
+                                       Value number = tensor::ExtractOp::create(body, a.value(vector), i);
+                                       Type index = body.getIndexType();
+                                       return arith::IndexCastOp::create(body, index, number).getResult();
+                                     };
+                                     OpFoldResult first = load(op.getStart()), tokens = load(op.getCount());
+                                     Value next = step(body, carried[0], i, tokens, {i, zero, first, zero},
+                                                       {one, heads, tokens, size});
+                                     scf::YieldOp::create(body, next);
+                                   });
+    return loop.getResult(0);
+  };
+  if (a.isActive(op.getInput())) {
+    Value dx = perSequence(
+        filled(b, {sizes[0], sizes[1], heads, size}, element, 0),
+        [&](B &body, Value carried, OpFoldResult i, OpFoldResult tokens, Place offsets, Place shape) -> Value {
+          Value written = tensor::ExtractSliceOp::create(body, dy, offsets, shape, ones);
+          return tensor::InsertSliceOp::create(body, transpose(body, written, {0, 2, 1, 3}), carried,
+                                               Place{i, zero, zero, zero}, Place{one, tokens, heads, size}, ones);
+        });
+    a.add(op.getInput(), castFloat(b, collapse(b, dx, {{0}, {1}, {2, 3}}), getElementTypeOrSelf(x)));
+  }
+  if (a.isActive(op.getCache()))
+    a.add(op.getCache(),
+          perSequence(dy, [&](B &body, Value carried, OpFoldResult, OpFoldResult, Place offsets, Place shape) -> Value {
+            Value nothing = filled(body, shape, element, 0);
+            return tensor::InsertSliceOp::create(body, nothing, carried, offsets, shape, ones);
+          }));
   return success();
 }
 

@@ -86,6 +86,29 @@ static LogicalResult extract(tensor::ExtractOp op, Adjoints &a) {
   return success();
 }
 
+static LogicalResult insert(tensor::InsertOp op, Adjoints &a) {
+  SmallVector<Value> indices;
+  for (Value index : op.getIndices())
+    indices.push_back(a.value(index));
+  a.add(op.getScalar(), tensor::ExtractOp::create(a.b, a.get(op), indices));
+  Value zero = constant(a.b, op.getScalar().getType(), 0);
+  a.add(op.getDest(), tensor::InsertOp::create(a.b, zero, a.get(op), indices));
+  return success();
+}
+
+static LogicalResult fromElements(tensor::FromElementsOp op, Adjoints &a) {
+  SmallVector<int64_t> index(op.getType().getRank(), 0);
+  for (Value element : op.getElements()) {
+    SmallVector<Value> indices;
+    for (int64_t i : index)
+      indices.push_back(arith::ConstantIndexOp::create(a.b, i));
+    a.add(element, tensor::ExtractOp::create(a.b, a.get(op), indices));
+    for (int64_t d = op.getType().getRank() - 1; d >= 0 && ++index[d] == op.getType().getDimSize(d); --d)
+      index[d] = 0;
+  }
+  return success();
+}
+
 /// The sum of all elements, a scalar.
 static Value sumOf(ImplicitLocOpBuilder &b, Value tensor) {
   auto type = cast<RankedTensorType>(tensor.getType());
@@ -115,6 +138,8 @@ void skim::registerTensorModels(DialectRegistry &registry) {
     attachAdjoint<tensor::ConcatOp, concat>(context);
     attachAdjoint<tensor::PadOp, pad>(context);
     attachAdjoint<tensor::ExtractOp, extract>(context);
+    attachAdjoint<tensor::InsertOp, insert>(context);
+    attachAdjoint<tensor::FromElementsOp, fromElements>(context);
     attachAdjoint<tensor::SplatOp, splatOf>(context);
   });
 }

@@ -1,4 +1,4 @@
-// RUN: skim-opt %s --split-input-file --skim-differentiate="function=f wrt=0" | FileCheck %s
+// RUN: skim-opt %s --split-input-file --skim-differentiate="function=f wrt=0" --skim-verify-cache | FileCheck %s
 
 // The adjoint of a rotation turns back.
 // CHECK-LABEL: func.func @f_vjp(
@@ -93,4 +93,18 @@ func.func @f(%x: tensor<?x?x64xf32>, %z: tensor<?x?x64xf32>) -> tensor<?x64xf32>
 // CHECK:         return %[[ZERO]] : tensor<?xf32>
 func.func @f(%x: tensor<?xf32>, %z: tensor<?xf32>) -> tensor<?xf32> {
   return %z : tensor<?xf32>
+}
+
+// -----
+
+// Both passes read the cache: it is no memory to write into. New tokens are read back from where they were put.
+// CHECK-LABEL: func.func @f_vjp(
+// CHECK-NOT:     skim.cache
+// CHECK:         scf.for %[[B:.*]] = %{{.*}} to %{{.*}} step %{{.*}} iter_args(%[[DX:.*]] = %{{.*}}) -> (tensor<?x?x4x8xf32>)
+// CHECK:           %[[NEW:.*]] = tensor.extract_slice %{{.*}}[%[[B]], 0, %[[FIRST:.*]], 0] [1, 4, %[[COUNT:.*]], 8] [1, 1, 1, 1]
+// CHECK:           %[[TURNED:.*]] = linalg.transpose ins(%[[NEW]] : {{.*}}) permutation = [0, 2, 1, 3]
+// CHECK:           tensor.insert_slice %[[TURNED]] into %[[DX]][%[[B]], 0, 0, 0] [1, %[[COUNT]], 4, 8] [1, 1, 1, 1]
+func.func @f(%x: tensor<?x?x32xf32>, %c: tensor<?x4x?x8xf32> {skim.cache}, %s: tensor<?xi32>, %n: tensor<?xi32>) -> tensor<?x4x?x8xf32> {
+  %y = lm.cache_append %x, %c, %s, %n : tensor<?x?x32xf32>, tensor<?x4x?x8xf32>, tensor<?xi32>
+  return %y : tensor<?x4x?x8xf32>
 }

@@ -210,6 +210,22 @@ TEST_F(DifferentiateTest, shapes) {
         {{{2, 3, 2}}, {{1, 3, 2}}, {{}}}, {0, 1, 2});
 }
 
+TEST_F(DifferentiateTest, elements) {
+  check(R"(
+    func.func @f(%a: f64, %b: f64, %t: tensor<2x3xf64>) -> tensor<2x3xf64> {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %p = arith.mulf %a, %b : f64
+      %e = tensor.from_elements %a, %b, %p, %p, %b, %a : tensor<2x3xf64>
+      %m = arith.mulf %e, %t : tensor<2x3xf64>
+      %x = tensor.extract %m[%c1, %c0] : tensor<2x3xf64>
+      %s = math.sin %x : f64
+      %i = tensor.insert %s into %m[%c0, %c1] : tensor<2x3xf64>
+      return %i : tensor<2x3xf64>
+    })",
+        {{{}}, {{}}, {{2, 3}}}, {0, 1, 2});
+}
+
 TEST_F(DifferentiateTest, reshape) {
   check(R"(
     func.func @f(%a: tensor<?x3xf64>, %s: tensor<3xi64>) -> tensor<?x2x3xf64> {
