@@ -61,8 +61,8 @@ private:
   AffineMap mapOf(OpOperand &operand) { return maps[operand.getOperandNumber()]; }
 
   /// Finds what the body reads: inputs, and outputs where every point of the
-  /// loops has one of its own. Elsewhere an output is added to: its initial value
-  /// has the result's adjoint.
+  /// loops has one of its own. Elsewhere an output is added to, and its initial
+  /// value has the result's adjoint; or it is an extremum, from a fixed initial value.
   LogicalResult readOutputs() {
     for (OpOperand *input : op.getDpsInputOperands())
       readAt.insert(input->getOperandNumber());
@@ -77,18 +77,79 @@ private:
           a.addZero(init.get());
         continue;
       }
-      Value stored = op.getMatchingYieldValue(&init)->get();
-      auto sum = stored.getDefiningOp<arith::AddFOp>();
-      if (adjoint && (!mapOf(init).isProjectedPermutation() || !sum || !element.hasOneUse() ||
-                      !llvm::is_contained(sum->getOperands(), element)))
+      // A running value that something else reads is none that one can reverse like this.
+      Operation *last = op.getMatchingYieldValue(&init)->get().getDefiningOp();
+      bool isExtremum = isa_and_nonnull<arith::MaximumFOp, arith::MaxNumFOp, arith::MinimumFOp, arith::MinNumFOp>(last);
+      if (!mapOf(init).isProjectedPermutation() ||
+          !(isExtremum || isa_and_nonnull<arith::AddFOp, arith::AddIOp>(last)) || !last->hasOneUse() ||
+          !element.hasOneUse() || !llvm::is_contained(last->getOperands(), element) ||
+          (isExtremum && a.isActive(init.get())))
         return op->emitOpError("has no derivative: expected reductions to add to result #")
-               << op.getTiedOpResult(&init).getResultNumber();
-      if (adjoint)
+               << op.getTiedOpResult(&init).getResultNumber()
+               << " or to find its extremum from an initial value that is fixed";
+      if (adjoint && !isExtremum)
         a.add(init.get(), adjoint);
       else
         a.addZero(init.get());
+      if (adjoint && isExtremum)
+        extrema[init.getOperandNumber()].first = last->getOperand(last->getOperand(0) == element ? 1 : 0);
     }
+    for (OpOperand &init : op.getDpsInitsMutable())
+      if (auto it = extrema.find(init.getOperandNumber()); it != extrema.end())
+        it->second.second = countExtremal(init);
     return success();
+  }
+
+  /// How many candidates are equal to each extremum.
+  Value countExtremal(OpOperand &init) {
+    SmallVector<Value> inputs;
+    SmallVector<AffineMap> inputMaps;
+    appendRead(inputs, inputMaps);
+    Value extremum = a.value(op.getTiedOpResult(&init));
+    Value zero = filled(b, sizesOf(b, extremum), getElementTypeOrSelf(extremum), 0);
+    inputs.push_back(extremum);
+    inputMaps.append(2, mapOf(init));
+    auto generic = linalg::GenericOp::create(
+        b, zero.getType(), inputs, zero, inputMaps, op.getIteratorTypesArray(),
+        [&](OpBuilder &nested, Location loc, ValueRange elements) {
+          B inner(loc, nested);
+          IRMapping values = valuesOf(inner, elements);
+          for (Operation &each : body.without_terminator())
+            inner.clone(each, values);
+          Value candidate = values.lookupOrDefault(extrema.lookup(init.getOperandNumber()).first),
+                one = constant(inner, candidate.getType(), 1);
+          Value isEqual =
+              arith::CmpFOp::create(inner, arith::CmpFPredicate::OEQ, candidate, elements.drop_back().back());
+          Value share = arith::SelectOp::create(inner, isEqual, one, constant(inner, candidate.getType(), 0));
+          Value count = arith::AddFOp::create(inner, elements.back(), share);
+          linalg::YieldOp::create(inner, count);
+        });
+    return withoutUnusedInputs(b, generic).getResult(0);
+  }
+
+  /// Appends the operands that the body reads.
+  void appendRead(SmallVectorImpl<Value> &inputs, SmallVectorImpl<AffineMap> &inputMaps) {
+    for (OpOperand &read : op->getOpOperands())
+      if (readAt.contains(read.getOperandNumber())) {
+        inputs.push_back(a.value(read.get()));
+        inputMaps.push_back(mapOf(read));
+      }
+  }
+
+  /// The body's arguments as the first of `elements`, which are taken from there.
+  IRMapping valuesOf(B &inner, ValueRange &elements) {
+    IRMapping values = a.getValues();
+    for (OpOperand &operand : op->getOpOperands())
+      if (readAt.contains(operand.getOperandNumber())) {
+        values.map(op.getMatchingBlockArgument(&operand), elements.front());
+        elements = elements.drop_front();
+      } else {
+        // What is only accumulated in is not needed: the last operation is removed with it.
+        BlockArgument accumulator = op.getMatchingBlockArgument(&operand);
+        TypedAttr zero = inner.getZeroAttr(accumulator.getType());
+        values.map(accumulator, arith::ConstantOp::create(inner, zero).getResult());
+      }
+    return values;
   }
 
   /// The sizes of an operand, from the results' adjoints where they can be told.
@@ -114,16 +175,16 @@ private:
              << AffineMapAttr::get(target);
     SmallVector<Value> inputs;
     SmallVector<AffineMap> inputMaps;
-    for (OpOperand &read : op->getOpOperands())
-      if (readAt.contains(read.getOperandNumber())) {
-        inputs.push_back(a.value(read.get()));
-        inputMaps.push_back(mapOf(read));
-      }
-    for (OpOperand &init : op.getDpsInitsMutable())
-      if (Value adjoint = a.get(op.getTiedOpResult(&init))) {
-        inputs.push_back(adjoint);
-        inputMaps.push_back(mapOf(init));
-      }
+    appendRead(inputs, inputMaps);
+    for (OpOperand &init : op.getDpsInitsMutable()) {
+      Value adjoint = a.get(op.getTiedOpResult(&init));
+      if (!adjoint)
+        continue;
+      inputs.push_back(adjoint);
+      if (Value count = extrema.lookup(init.getOperandNumber()).second)
+        inputs.append({a.value(op.getTiedOpResult(&init)), count});
+      inputMaps.resize(inputs.size(), mapOf(init));
+    }
     SmallVector<utils::IteratorType> iterators(op.getNumLoops(), utils::IteratorType::reduction);
     for (AffineExpr loop : target.getResults())
       iterators[cast<AffineDimExpr>(loop).getPosition()] = utils::IteratorType::parallel;
@@ -155,30 +216,31 @@ private:
 
   /// The body forwards and backwards; the adjoint of the operand's element.
   FailureOr<Value> emitBody(B &inner, OpOperand &operand, ValueRange elements) {
-    IRMapping values = a.getValues();
-    for (OpOperand &read : op->getOpOperands())
-      if (readAt.contains(read.getOperandNumber())) {
-        values.map(op.getMatchingBlockArgument(&read), elements.front());
-        elements = elements.drop_front();
-      } else {
-        // What is only added to is not needed; the sum is removed with it.
-        BlockArgument sum = op.getMatchingBlockArgument(&read);
-        values.map(sum, constant(inner, sum.getType(), 0));
-      }
-    SmallVector<std::pair<Value, Value>> seeds;
+    IRMapping values = valuesOf(inner, elements);
     SmallVector<Value> outputs;
     for (OpOperand &init : op.getDpsInitsMutable())
       if (a.get(op.getTiedOpResult(&init))) {
-        outputs.push_back(op.getMatchingYieldValue(&init)->get());
-        seeds.push_back({outputs.back(), elements.front()});
-        elements = elements.drop_front();
+        Value candidate = extrema.lookup(init.getOperandNumber()).first;
+        outputs.push_back(candidate ? candidate : op.getMatchingYieldValue(&init)->get());
       }
     BlockArgument element = op.getMatchingBlockArgument(&operand);
     Adjoints adjoints(inner, values);
     adjoints.analyze(body, element, outputs);
     adjoints.emitPrimal(body);
-    for (auto [output, seed] : seeds)
-      adjoints.add(output, seed);
+    for (OpOperand &init : op.getDpsInitsMutable()) {
+      if (!a.get(op.getTiedOpResult(&init)))
+        continue;
+      Value seed = elements.front(), candidate = extrema.lookup(init.getOperandNumber()).first;
+      elements = elements.drop_front();
+      if (candidate) { // candidates that are the extremum share its adjoint
+        Value share = arith::DivFOp::create(inner, seed, elements[1]);
+        Value isExtremum =
+            arith::CmpFOp::create(inner, arith::CmpFPredicate::OEQ, values.lookupOrDefault(candidate), elements[0]);
+        seed = arith::SelectOp::create(inner, isExtremum, share, constant(inner, seed.getType(), 0));
+        elements = elements.drop_front(2);
+      }
+      adjoints.add(candidate ? candidate : op.getMatchingYieldValue(&init)->get(), seed);
+    }
     if (failed(adjoints.emitAdjoints(body)))
       return failure();
     Value adjoint = adjoints.get(element);
@@ -192,6 +254,9 @@ private:
   SmallVector<AffineMap> maps;
   /// Numbers of the operands whose elements the body reads.
   DenseSet<unsigned> readAt;
+  /// By the number of an output that is an extremum: what the body compares with
+  /// it, and how many of these are equal to it.
+  DenseMap<unsigned, std::pair<Value, Value>> extrema;
 };
 } // namespace
 

@@ -93,8 +93,8 @@ func.func @f(%x: f32, %n: index) -> tensor<?xf32> {
 // -----
 
 func.func @f(%x: tensor<4x5xf32>, %i: tensor<4xf32>) -> tensor<4xf32> {
-  // expected-error@+1 {{'linalg.reduce' op has no derivative: expected reductions to add to result #0}}
-  %y = linalg.reduce { arith.maximumf } ins(%x : tensor<4x5xf32>) outs(%i : tensor<4xf32>) dimensions = [1]
+  // expected-error@+1 {{'linalg.reduce' op has no derivative: expected reductions to add to result #0 or to find its extremum from an initial value that is fixed}}
+  %y = linalg.reduce { arith.mulf } ins(%x : tensor<4x5xf32>) outs(%i : tensor<4xf32>) dimensions = [1]
   return %y : tensor<4xf32>
 }
 
@@ -165,4 +165,27 @@ func.func @f(%table: tensor<48x8xf16>, %codes: tensor<48x24xi8>, %x: tensor<?x64
   // expected-error@+1 {{'skim.linear' op has no derivative with respect to operand #1, which is encoded}}
   %y = skim.linear %x, %w : tensor<?x64xf32>, tensor<48x64xf16, #skim.codebook<bits = 3>> -> tensor<?x48xf32>
   return %y : tensor<?x48xf32>
+}
+
+// -----
+
+func.func @f(%i: tensor<4xf32>, %x: tensor<4x5xf32>) -> tensor<4xf32> {
+  // expected-error@+1 {{expected reductions to add to result #0 or to find its extremum from an initial value that is fixed}}
+  %y = linalg.reduce { arith.maximumf } ins(%x : tensor<4x5xf32>) outs(%i : tensor<4xf32>) dimensions = [1]
+  return %y : tensor<4xf32>
+}
+
+// -----
+
+// Running sums.
+func.func @f(%x: tensor<4xf32>, %s: tensor<f32>) -> (tensor<f32>, tensor<4xf32>) {
+  // expected-error@+1 {{expected reductions to add to result #0}}
+  %y:2 = linalg.generic {indexing_maps = [affine_map<(i) -> (i)>, affine_map<(i) -> ()>, affine_map<(i) -> (i)>],
+                         iterator_types = ["reduction"]}
+      ins(%x : tensor<4xf32>) outs(%s, %x : tensor<f32>, tensor<4xf32>) {
+  ^bb0(%a: f32, %o: f32, %p: f32):
+    %1 = arith.addf %o, %a : f32
+    linalg.yield %1, %1 : f32, f32
+  } -> (tensor<f32>, tensor<4xf32>)
+  return %y#0, %y#1 : tensor<f32>, tensor<4xf32>
 }

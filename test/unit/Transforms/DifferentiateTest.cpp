@@ -287,6 +287,60 @@ TEST_F(DifferentiateTest, generic_sums) {
         {{{3, 5}}, {{3}}, {{}}}, {0, 1, 2});
 }
 
+TEST_F(DifferentiateTest, generic_extrema) {
+  // A softmax as others write it, beside a sum in the same operation.
+  check(R"(
+    func.func @f(%a: tensor<?x?xf64>, %w: tensor<?xf64>) -> (tensor<?x?xf64>, tensor<?xf64>) {
+      %c0 = arith.constant 0 : index
+      %n = tensor.dim %a, %c0 : tensor<?x?xf64>
+      %lowest = arith.constant 0xFFF0000000000000 : f64
+      %zero = arith.constant 0.0 : f64
+      %e = tensor.empty(%n) : tensor<?xf64>
+      %i = linalg.fill ins(%lowest : f64) outs(%e : tensor<?xf64>) -> tensor<?xf64>
+      %z = linalg.fill ins(%zero : f64) outs(%e : tensor<?xf64>) -> tensor<?xf64>
+      %m:2 = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (j)>,
+                                              affine_map<(i, j) -> (i)>, affine_map<(i, j) -> (i)>],
+                             iterator_types = ["parallel", "reduction"]}
+          ins(%a, %w : tensor<?x?xf64>, tensor<?xf64>) outs(%i, %z : tensor<?xf64>, tensor<?xf64>) {
+      ^bb0(%x: f64, %y: f64, %o: f64, %s: f64):
+        %1 = arith.mulf %x, %y : f64
+        %2 = arith.maximumf %1, %o : f64
+        %3 = arith.addf %s, %1 : f64
+        linalg.yield %2, %3 : f64, f64
+      } -> (tensor<?xf64>, tensor<?xf64>)
+      %p = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i)>, affine_map<(i, j) -> (i, j)>],
+                           iterator_types = ["parallel", "parallel"]}
+          ins(%m#0 : tensor<?xf64>) outs(%a : tensor<?x?xf64>) {
+      ^bb0(%x: f64, %o: f64):
+        %1 = arith.subf %o, %x : f64
+        %2 = math.exp %1 : f64
+        linalg.yield %2 : f64
+      } -> tensor<?x?xf64>
+      return %p, %m#1 : tensor<?x?xf64>, tensor<?xf64>
+    })",
+        {{{3, 5}}, {{5}}}, {0, 1});
+}
+
+TEST_F(DifferentiateTest, equal_extrema_share_the_adjoint) {
+  OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(R"(
+    func.func @f(%a: tensor<4xf64>, %z: tensor<f64>) -> tensor<f64> {
+      %m = linalg.reduce { arith.minimumf } ins(%a : tensor<4xf64>) outs(%z : tensor<f64>) dimensions = [0]
+      return %m : tensor<f64>
+    })",
+                                                             &context());
+  FailureOr<func::FuncOp> vjp = differentiate(module->lookupSymbol<func::FuncOp>("f"), {0}, /*observe=*/false);
+  ASSERT_TRUE(succeeded(vjp));
+  Tensor a(Float64Type::get(&context()), {4}), z(a.getElementType(), {}), dy(a.getElementType(), {});
+  for (auto [i, value] : llvm::enumerate(std::vector<double>{2, -1, 3, -1}))
+    a.set(static_cast<int64_t>(i), value);
+  z.set(0, 10);
+  dy.set(0, 6);
+  EXPECT_EQ(call(*vjp, {a, z, dy})[0].toFloats(), std::vector<float>({0, 3, 0, 3}));
+  // From an initial value that is the extremum, none has any.
+  z.set(0, -2);
+  EXPECT_EQ(call(*vjp, {a, z, dy})[0].toFloats(), std::vector<float>({0, 0, 0, 0}));
+}
+
 TEST_F(DifferentiateTest, named_structured_operations) {
   check(R"(
     func.func @f(%s: f64, %a: tensor<3xf64>, %m: tensor<3x5xf64>) -> (tensor<3x5xf64>, tensor<5xf64>) {
