@@ -130,8 +130,13 @@ Expected<LayerRecord> skim::recordLayer(const std::string &name, const MatrixVie
           tile.setTable(lane, table.values.data(), scaleOf(table));
         }
         tile.fill(used);
+        if (options.errorsOfClusters) {
+          tile.roundToNearest();
+          tile.errors(errors);
+        }
         improve(tile, options);
-        tile.errors(errors);
+        if (!options.errorsOfClusters)
+          tile.errors(errors);
         std::vector<float> values(size_t(1) << b);
         for (int64_t lane = 0; lane < used; ++lane) {
           const int64_t n = first + int64_t(begin) + lane;

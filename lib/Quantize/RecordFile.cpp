@@ -14,6 +14,7 @@ std::string skim::recordKey(const RecordOptions &options) {
                {"cycles", options.cycles},
                {"by_gradients", options.clusterByGradients},
                {"damping", options.damping},
+               {"errors_of_clusters", options.errorsOfClusters},
                {"feedback", options.feedback},
                {"measure", int(options.measure)},
                {"rounds", options.rounds},

@@ -42,13 +42,18 @@ struct RecordOptions : CodeOptions {
   unsigned minBits = 1;
   unsigned maxBits = 5; ///< at most 8
   ErrorMeasure measure = ErrorMeasure::LossWeighted;
+  /// Errors for the allocation are those of k-means, before steps 2 and 3: what
+  /// these gain on the calibration's tokens is not all gained on others, and
+  /// allocations by it are worse (docs/skim.md). Off: errors of the kept codes.
+  bool errorsOfClusters = true;
 };
 
 /// Errors of every row at every width, with the codes that have them.
 struct LayerRecord {
   int64_t rows = 0, columns = 0;
   unsigned minBits = 1, maxBits = 0;
-  /// [N, widths]: errors[i · widths() + b − minBits] of what `codes` decode to.
+  /// [N, widths]: errors[i · widths() + b − minBits], of what `codes` decode to or
+  /// of k-means at that width (RecordOptions::errorsOfClusters).
   std::vector<float> errors;
   /// One a width, as quantizeCodebook makes them: `codes`, `table` and for I8
   /// `table_scale`.

@@ -108,6 +108,7 @@ TEST(LayerCodes, RecordHoldsWhatItsCodesDecodeTo) {
   const TestLayer layer(66, 64, 7);
   const Sensitivity sensitivity = layer.sensitivity();
   RecordOptions options;
+  options.errorsOfClusters = false;
   auto record = recordLayer("layer", layer.view(), sensitivity, options);
   ASSERT_TRUE(record) << record.message();
   ASSERT_EQ(record->widths(), 5u);
@@ -130,10 +131,25 @@ TEST(LayerCodes, RecordHoldsWhatItsCodesDecodeTo) {
   }
 }
 
+TEST(LayerCodes, ErrorsOfClustersAreThoseOfPlainKMeans) {
+  const TestLayer layer(66, 64, 7);
+  const Sensitivity sensitivity = layer.sensitivity();
+  RecordOptions options, plain;
+  plain.feedback = plain.errorsOfClusters = false;
+  plain.rounds = 0;
+  auto record = recordLayer("layer", layer.view(), sensitivity, options),
+       rounded = recordLayer("layer", layer.view(), sensitivity, plain);
+  ASSERT_TRUE(record && rounded);
+  EXPECT_EQ(record->errors, rounded->errors);
+  EXPECT_NE(record->codes[2].components[0].bytes, rounded->codes[2].components[0].bytes);
+}
+
 TEST(LayerCodes, FinishedRowsLieByWidthAndAreNoWorse) {
   const TestLayer layer(150, 72, 13);
   const Sensitivity sensitivity = layer.sensitivity();
-  auto record = recordLayer("layer", layer.view(), sensitivity, {});
+  RecordOptions exact;
+  exact.errorsOfClusters = false;
+  auto record = recordLayer("layer", layer.view(), sensitivity, exact);
   ASSERT_TRUE(record) << record.message();
   std::vector<uint8_t> bits(layer.rows);
   for (int64_t n = 0; n < layer.rows; ++n)
