@@ -66,11 +66,10 @@ static Error mergeLayer(StatisticsWriter &writer, size_t index, const std::vecto
                                         sumOf(parts, &LayerStatistics::firstMoment), most))
       return error;
   }
-  if (!first.outputSquaredGradient.empty())
-    if (Error error = writer.writeOutputGradients(index, sumOf(parts, &LayerStatistics::outputSquaredGradient)))
-      return error;
   if (first.squaredGradient.empty())
     return Error::success();
+  if (Error error = writer.writeOutputGradients(index, sumOf(parts, &LayerStatistics::outputSquaredGradient)))
+    return error;
   std::vector<float> row(layer.columns), sum(layer.columns);
   std::vector<double> total(layer.columns);
   for (int64_t i = 0; i < layer.rows; ++i) {

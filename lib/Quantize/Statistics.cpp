@@ -266,22 +266,21 @@ Expected<StatisticsWriter> StatisticsWriter::create(const std::string &path, std
   for (const StatisticsLayer &layer : layers) {
     Places place;
     int64_t n = layer.rows, k = layer.columns;
+    bool gradients = facts.gradients && layer.gradients;
     if (layer.input == layer.name) {
       place.second = declare(layer.name, ".input_second_moment", DType::F32, {triangleSize(k)});
-      if (facts.gradients)
+      if (gradients)
         place.guided = declare(layer.name, ".guided_second_moment", DType::F32,
                                facts.groups > 1 ? std::vector<int64_t>{facts.groups, triangleSize(k)}
                                                 : std::vector<int64_t>{triangleSize(k)});
       place.first = declare(layer.name, ".input_first_moment", DType::F32, {k});
       place.absMax = declare(layer.name, ".input_abs_max", DType::F32, {k});
     }
-    if (facts.gradients) {
+    if (gradients) {
       place.output = declare(layer.name, ".output_squared_gradient", DType::F32, {n});
-      if (layer.squaredGradient) {
-        place.gradient = declare(layer.name, ".squared_gradient", DType::BF16, {n, k});
-        place.scale = declare(layer.name, ".squared_gradient_scale", DType::F32, {n});
-        place.residual = declare(layer.name, ".squared_gradient_residual", DType::U16, {n, k});
-      }
+      place.gradient = declare(layer.name, ".squared_gradient", DType::BF16, {n, k});
+      place.scale = declare(layer.name, ".squared_gradient_scale", DType::F32, {n});
+      place.residual = declare(layer.name, ".squared_gradient_residual", DType::U16, {n, k});
     }
     reads[layer.name] = layer.input;
     places.push_back(place);

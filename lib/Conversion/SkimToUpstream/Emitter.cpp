@@ -6,6 +6,8 @@
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace skim;
 
@@ -106,31 +108,121 @@ Value Emitter::reduce(Sizes outer, Sizes inner, Value initial, ElementFn element
       .getResult(0);
 }
 
-Value Emitter::matmulTransposed(Value x, Value w) {
-  auto type = llvm::cast<RankedTensorType>(x.getType());
-  unsigned lead = type.getRank() - 1, n = lead, k = lead + 1;
-  SmallVector<OpFoldResult> shape = sizes(x);
-  shape.back() = sizes(w).front();
-  Value empty = tensor::EmptyOp::create(b, loc, shape, b.getF32Type());
-  Value filled = linalg::FillOp::create(b, loc, f32(0), empty).getResult(0);
-  SmallVector<AffineExpr> xDims, yDims;
-  for (unsigned d = 0; d < lead; ++d)
-    xDims.push_back(b.getAffineDimExpr(d));
-  yDims = xDims;
-  xDims.push_back(b.getAffineDimExpr(k));
-  yDims.push_back(b.getAffineDimExpr(n));
-  MLIRContext *context = b.getContext();
-  SmallVector<AffineMap> maps{AffineMap::get(lead + 2, 0, xDims, context),
-                              AffineMap::get(lead + 2, 0, {b.getAffineDimExpr(n), b.getAffineDimExpr(k)}, context),
-                              AffineMap::get(lead + 2, 0, yDims, context)};
-  SmallVector<utils::IteratorType> iterators(lead + 1, utils::IteratorType::parallel);
-  iterators.push_back(utils::IteratorType::reduction);
-  return linalg::GenericOp::create(b, loc, filled.getType(), ValueRange{x, w}, filled, maps, iterators,
+//===----------------------------------------------------------------------===//
+// Structured operations: affine maps, no loads
+//===----------------------------------------------------------------------===//
+
+AffineMap Emitter::project(unsigned loops, ArrayRef<unsigned> dims) {
+  return AffineMap::getMultiDimMapWithTargets(loops, dims, b.getContext());
+}
+
+Value Emitter::loop(unsigned i) { return linalg::IndexOp::create(b, loc, i); }
+
+/// Elements of operands as f32 where they are floats.
+static SmallVector<Value> asF32(Emitter &body, ValueRange elements) {
+  SmallVector<Value> values(elements);
+  for (Value &value : values)
+    if (isa<FloatType>(value.getType()))
+      value = body.cast(value, body.b.getF32Type());
+  return values;
+}
+
+Value Emitter::map(Sizes sizes, Type elementType, ArrayRef<Operand> operands, MapFn element) {
+  Value empty = tensor::EmptyOp::create(b, loc, sizes, elementType);
+  SmallVector<Value> tensors;
+  SmallVector<AffineMap> maps;
+  for (const Operand &operand : operands) {
+    tensors.push_back(operand.tensor);
+    maps.push_back(operand.map);
+  }
+  maps.push_back(identity(sizes.size()));
+  SmallVector<utils::IteratorType> loops(sizes.size(), utils::IteratorType::parallel);
+  return linalg::GenericOp::create(b, loc, empty.getType(), tensors, empty, maps, loops,
                                    [&](OpBuilder &nested, Location at, ValueRange arguments) {
                                      Emitter body(nested, at);
-                                     Value product = body.mul(body.cast(arguments[0], nested.getF32Type()),
-                                                              body.cast(arguments[1], nested.getF32Type()));
-                                     linalg::YieldOp::create(nested, at, body.add(arguments[2], product));
+                                     Value value = element(body, asF32(body, arguments.drop_back()));
+                                     if (isa<FloatType>(elementType))
+                                       value = body.cast(value, elementType);
+                                     linalg::YieldOp::create(nested, at, value);
                                    })
       .getResult(0);
+}
+
+Value Emitter::reduceLast(Value tensor, Value initial, ArrayRef<Operand> others, MapFn element, CombineFn combine) {
+  SmallVector<OpFoldResult> shape = sizes(tensor);
+  unsigned rank = shape.size();
+  Value empty = tensor::EmptyOp::create(b, loc, Sizes(shape).drop_back(), b.getF32Type());
+  Value filled = linalg::FillOp::create(b, loc, initial, empty).getResult(0);
+  SmallVector<Value> tensors{tensor};
+  SmallVector<AffineMap> maps{identity(rank)};
+  for (const Operand &other : others) {
+    tensors.push_back(other.tensor);
+    maps.push_back(other.map);
+  }
+  maps.push_back(identity(rank).dropResult(rank - 1));
+  SmallVector<utils::IteratorType> loops(rank, utils::IteratorType::parallel);
+  loops.back() = utils::IteratorType::reduction;
+  return linalg::GenericOp::create(b, loc, filled.getType(), tensors, filled, maps, loops,
+                                   [&](OpBuilder &nested, Location at, ValueRange arguments) {
+                                     Emitter body(nested, at);
+                                     Value value = element(body, asF32(body, arguments.drop_back()));
+                                     linalg::YieldOp::create(nested, at, combine(body, value, arguments.back()));
+                                   })
+      .getResult(0);
+}
+
+Value Emitter::contract(Sizes sizes, AffineMap out, Operand x, Operand y) {
+  Value empty = tensor::EmptyOp::create(b, loc, sizes, b.getF32Type());
+  Value filled = linalg::FillOp::create(b, loc, f32(0), empty).getResult(0);
+  SmallVector<utils::IteratorType> loops(out.getNumDims(), utils::IteratorType::reduction);
+  for (AffineExpr result : out.getResults())
+    loops[llvm::cast<AffineDimExpr>(result).getPosition()] = utils::IteratorType::parallel;
+  return linalg::GenericOp::create(b, loc, filled.getType(), ValueRange{x.tensor, y.tensor}, filled,
+                                   ArrayRef<AffineMap>{x.map, y.map, out}, loops,
+                                   [&](OpBuilder &nested, Location at, ValueRange arguments) {
+                                     Emitter body(nested, at);
+                                     SmallVector<Value> factors = asF32(body, arguments.drop_back());
+                                     linalg::YieldOp::create(nested, at,
+                                                             body.add(arguments[2], body.mul(factors[0], factors[1])));
+                                   })
+      .getResult(0);
+}
+
+Value Emitter::split(Value tensor, unsigned dim, ArrayRef<int64_t> parts) {
+  auto type = llvm::cast<RankedTensorType>(tensor.getType());
+  SmallVector<int64_t> shape(type.getShape());
+  shape.erase(shape.begin() + dim);
+  shape.insert(shape.begin() + dim, parts.begin(), parts.end());
+  SmallVector<OpFoldResult> output = sizes(tensor);
+  output.erase(output.begin() + dim);
+  for (auto [i, part] : llvm::enumerate(parts))
+    output.insert(output.begin() + dim + i, size(part));
+  SmallVector<ReassociationIndices> groups(type.getRank());
+  for (unsigned d = 0, next = 0; d < groups.size(); ++d)
+    for (unsigned i = 0, e = d == dim ? parts.size() : 1; i < e; ++i)
+      groups[d].push_back(next++);
+  return tensor::ExpandShapeOp::create(b, loc, type.clone(shape), tensor, groups, output);
+}
+
+Value Emitter::merge(Value tensor, unsigned dim, unsigned count) {
+  auto type = llvm::cast<RankedTensorType>(tensor.getType());
+  SmallVector<ReassociationIndices> groups;
+  for (unsigned d = 0, e = type.getRank(); d < e;) {
+    groups.emplace_back();
+    for (unsigned i = 0, n = d == dim ? count : 1; i < n; ++i)
+      groups.back().push_back(d++);
+  }
+  return tensor::CollapseShapeOp::create(b, loc, tensor, groups);
+}
+
+Value Emitter::matmulTransposed(Value x, Value w) {
+  unsigned lead = llvm::cast<RankedTensorType>(x.getType()).getRank() - 1, n = lead, k = lead + 1;
+  SmallVector<OpFoldResult> shape = sizes(x);
+  shape.back() = sizes(w).front();
+  SmallVector<unsigned> xDims(lead), yDims;
+  std::iota(xDims.begin(), xDims.end(), 0u);
+  yDims = xDims;
+  xDims.push_back(k);
+  yDims.push_back(n);
+  return contract(shape, project(lead + 2, yDims), {x, project(lead + 2, xDims)}, {w, project(lead + 2, {n, k})});
 }

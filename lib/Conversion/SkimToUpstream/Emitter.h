@@ -45,6 +45,30 @@ public:
   /// A tensor over `outer`: `combine` over all indices `inner` of what `element`
   /// computes from the indices outer, inner; begins with `initial`. In f32.
   mlir::Value reduce(Sizes outer, Sizes inner, mlir::Value initial, ElementFn element, CombineFn combine);
+
+  /// An operand of a structured operation: element map(loops) of a tensor.
+  struct Operand {
+    mlir::Value tensor;
+    mlir::AffineMap map;
+  };
+  /// Computes from the operands' elements (floats as f32).
+  using MapFn = llvm::function_ref<mlir::Value(Emitter &, mlir::ValueRange elements)>;
+  /// An affine map from `loops` loops to the loops of these numbers.
+  mlir::AffineMap project(unsigned loops, llvm::ArrayRef<unsigned> dims);
+  mlir::AffineMap identity(unsigned loops) { return b.getMultiDimIdentityMap(loops); }
+  /// A tensor over `sizes` computed element by element from operands. The body may ask for loop indices.
+  mlir::Value map(Sizes sizes, mlir::Type elementType, llvm::ArrayRef<Operand> operands, MapFn element);
+  /// The number of loop `i` of the structured operation whose body this is.
+  mlir::Value loop(unsigned i);
+  /// `combine` over the last dimension of `tensor` of what `element` computes from it and the other operands; in f32.
+  mlir::Value reduceLast(mlir::Value tensor, mlir::Value initial, llvm::ArrayRef<Operand> others, MapFn element,
+                         CombineFn combine);
+  /// Sums of products, in f32: result[out(loops)] = Σ a·b over the loops that `out` lacks. `sizes` are the result's.
+  mlir::Value contract(Sizes sizes, mlir::AffineMap out, Operand a, Operand b);
+  /// Splits dimension `dim` into `parts` (all static), and back.
+  mlir::Value split(mlir::Value tensor, unsigned dim, llvm::ArrayRef<int64_t> parts);
+  mlir::Value merge(mlir::Value tensor, unsigned dim, unsigned count);
+
   /// The sum of products over the last dimension, in f32: result[lead…, n] = Σ_k x[lead…, k]·w[n, k].
   mlir::Value matmulTransposed(mlir::Value x, mlir::Value w);
 

@@ -51,26 +51,28 @@ struct LowerRMSNorm : OpConversionPattern<lm::RMSNormOp> {
                                 ConversionPatternRewriter &rewriter) const override {
     Emitter e(rewriter, op.getLoc());
     Value x = adaptor.getInput(), weight = adaptor.getWeight();
-    int64_t part = cast<RankedTensorType>(weight.getType()).getDimSize(0);
-    SmallVector<OpFoldResult> sizes = e.sizes(x), groups = sizes;
-    groups.back() = e.size(op.getHeads());
-    Value squares = e.reduce(
-        groups, e.size(part), e.f32(0),
-        [&](Emitter &body, ValueRange at) {
-          SmallVector<Value> place(at.drop_back());
-          place.back() = body.add(body.mul(place.back(), body.index(part)), at.back());
-          Value value = body.load(x, place);
-          return body.mul(value, value);
-        },
-        sum);
-    Value y = e.generate(sizes, elementTypeOf(x), [&](Emitter &body, ValueRange at) {
-      SmallVector<Value> group(at);
-      group.back() = body.div(at.back(), part);
-      Value mean = divide(body, body.load(squares, group), body.f32(static_cast<float>(part)));
-      Value root = math::SqrtOp::create(body.b, body.loc, body.add(mean, body.f32(op.getEpsilon().convertToFloat())));
-      Value scale = body.add(body.load(weight, body.rem(at.back(), part)), body.f32(op.getOffset().convertToFloat()));
-      return body.mul(divide(body, body.load(x, at), root), scale);
-    });
+    int64_t part = cast<RankedTensorType>(weight.getType()).getDimSize(0), heads = op.getHeads();
+    unsigned last = cast<RankedTensorType>(x.getType()).getRank() - 1;
+    if (heads > 1)
+      x = e.split(x, last, {heads, part});
+    Value squares =
+        e.reduceLast(x, e.f32(0), {}, [](Emitter &body, ValueRange in) { return body.mul(in[0], in[0]); }, sum);
+    unsigned rank = cast<RankedTensorType>(x.getType()).getRank();
+    AffineMap row = e.identity(rank).dropResult(rank - 1);
+    Value roots = e.map(e.sizes(squares), e.b.getF32Type(), {{squares, e.identity(rank - 1)}},
+                        [&](Emitter &body, ValueRange in) -> Value {
+                          Value mean = divide(body, in[0], body.f32(static_cast<float>(part)));
+                          Value shifted = body.add(mean, body.f32(op.getEpsilon().convertToFloat()));
+                          return math::SqrtOp::create(body.b, body.loc, shifted);
+                        });
+    Value y = e.map(e.sizes(x), elementTypeOf(x),
+                    {{x, e.identity(rank)}, {roots, row}, {weight, e.project(rank, {rank - 1})}},
+                    [&](Emitter &body, ValueRange in) {
+                      Value scale = body.add(in[2], body.f32(op.getOffset().convertToFloat()));
+                      return body.mul(divide(body, in[0], in[1]), scale);
+                    });
+    if (heads > 1)
+      y = e.merge(y, last, 2);
     replace(op, y, rewriter);
     return success();
   }
@@ -81,10 +83,10 @@ struct LowerSiLU : OpConversionPattern<lm::SiLUOp> {
   LogicalResult matchAndRewrite(lm::SiLUOp op, OpAdaptor adaptor, ConversionPatternRewriter &rewriter) const override {
     Emitter e(rewriter, op.getLoc());
     Value x = adaptor.getInput();
-    Value y = e.generate(e.sizes(x), elementTypeOf(x), [&](Emitter &body, ValueRange at) {
-      Value value = body.load(x, at);
-      Value minus = arith::NegFOp::create(body.b, body.loc, value);
-      return divide(body, value, body.add(body.f32(1), exp(body, minus)));
+    unsigned rank = cast<RankedTensorType>(x.getType()).getRank();
+    Value y = e.map(e.sizes(x), elementTypeOf(x), {{x, e.identity(rank)}}, [&](Emitter &body, ValueRange in) {
+      Value minus = arith::NegFOp::create(body.b, body.loc, in[0]);
+      return divide(body, in[0], body.add(body.f32(1), exp(body, minus)));
     });
     replace(op, y, rewriter);
     return success();
@@ -97,9 +99,10 @@ struct LowerPositions : OpConversionPattern<lm::PositionsOp> {
                                 ConversionPatternRewriter &rewriter) const override {
     Emitter e(rewriter, op.getLoc());
     Value tokens = adaptor.getTokens(), start = adaptor.getStart();
-    Value p = e.generate(e.sizes(tokens), elementTypeOf(tokens), [&](Emitter &body, ValueRange at) {
-      Value sum = body.add(body.toIndex(body.load(start, at[0])), at[1]);
-      return arith::IndexCastOp::create(body.b, body.loc, elementTypeOf(tokens), sum).getResult();
+    Type type = elementTypeOf(tokens);
+    Value p = e.map(e.sizes(tokens), type, {{start, e.project(2, {0})}}, [&](Emitter &body, ValueRange in) -> Value {
+      Value sum = body.add(body.toIndex(in[0]), body.loop(1));
+      return arith::IndexCastOp::create(body.b, body.loc, type, sum);
     });
     replace(op, p, rewriter);
     return success();
@@ -114,13 +117,16 @@ struct LowerRotaryTable : OpConversionPattern<lm::RotaryTableOp> {
     Value positions = adaptor.getPositions(), frequencies = adaptor.getFrequencies();
     SmallVector<OpFoldResult> sizes = e.sizes(positions);
     sizes.push_back(e.sizes(frequencies).front());
+    unsigned rank = sizes.size();
     auto table = [&](auto function, Value result) -> Value {
-      Value values = e.generate(sizes, elementTypeOf(result), [&](Emitter &body, ValueRange at) {
-        Value position =
-            arith::SIToFPOp::create(body.b, body.loc, body.b.getF32Type(), body.load(positions, at.drop_back()));
-        Value angle = body.mul(position, body.load(frequencies, at.back()));
-        return body.mul(function(body, angle), body.f32(op.getScale().convertToFloat()));
-      });
+      Value values =
+          e.map(sizes, elementTypeOf(result),
+                {{positions, e.identity(rank).dropResult(rank - 1)}, {frequencies, e.project(rank, {rank - 1})}},
+                [&](Emitter &body, ValueRange in) {
+                  Value position = arith::SIToFPOp::create(body.b, body.loc, body.b.getF32Type(), in[0]);
+                  Value angle = body.mul(position, in[1]);
+                  return body.mul(function(body, angle), body.f32(op.getScale().convertToFloat()));
+                });
       return tensor::CastOp::create(rewriter, op.getLoc(), result.getType(), values);
     };
     Value cos =
@@ -132,37 +138,48 @@ struct LowerRotaryTable : OpConversionPattern<lm::RotaryTableOp> {
   }
 };
 
+/// The channels are seen as heads × (part, pair) or, interleaved, heads × (pair,
+/// part): each element meets its partner, which is the other part of its pair.
 struct LowerRotary : OpConversionPattern<lm::RotaryOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult matchAndRewrite(lm::RotaryOp op, OpAdaptor adaptor,
                                 ConversionPatternRewriter &rewriter) const override {
     Emitter e(rewriter, op.getLoc());
-    Value x = adaptor.getInput(), cos = adaptor.getCos(), sin = adaptor.getSin();
-    int64_t size = cast<RankedTensorType>(x.getType()).getShape().back() / static_cast<int64_t>(op.getHeads());
-    int64_t rotated = cast<RankedTensorType>(cos.getType()).getShape().back();
-    Value y = e.generate(e.sizes(x), elementTypeOf(x), [&](Emitter &body, ValueRange at) {
-      Value c = body.rem(at.back(), size);
-      Value isRotated = compare(body, arith::CmpIPredicate::ult, c, body.index(2 * rotated));
-      auto pass = [&](Emitter &inner) { return inner.load(x, at); };
-      auto rotate = [&](Emitter &inner) {
-        Value i, isFirst, distance = inner.index(op.getInterleaved() ? 1 : rotated);
-        if (op.getInterleaved()) {
-          i = inner.div(c, 2);
-          isFirst = compare(inner, arith::CmpIPredicate::eq, inner.rem(c, 2), inner.index(0));
-        } else {
-          i = inner.rem(c, rotated);
-          isFirst = compare(inner, arith::CmpIPredicate::ult, c, inner.index(rotated));
-        }
-        SmallVector<Value> partner(at), entry(at);
-        partner.back() = select(inner, isFirst, inner.add(at.back(), distance), inner.sub(at.back(), distance));
-        entry.back() = i;
-        Value turned = inner.mul(inner.load(x, partner), inner.load(sin, entry));
-        Value minus = arith::NegFOp::create(inner.b, inner.loc, turned);
-        return inner.add(inner.mul(inner.load(x, at), inner.load(cos, entry)), select(inner, isFirst, minus, turned));
-      };
-      return choose(body, isRotated, rotate, pass);
-    });
-    replace(op, y, rewriter);
+    Value x = adaptor.getInput();
+    unsigned last = cast<RankedTensorType>(x.getType()).getRank() - 1;
+    int64_t heads = op.getHeads(), size = cast<RankedTensorType>(x.getType()).getShape().back() / heads;
+    int64_t pairs = cast<RankedTensorType>(op.getCos().getType()).getShape().back();
+    Value parts = e.split(x, last, {heads, size}), whole = parts;
+    SmallVector<OpFoldResult> offsets(last + 2, e.size(0)), strides(last + 2, e.size(1)), sizes = e.sizes(parts);
+    sizes.back() = e.size(2 * pairs);
+    if (2 * pairs < size)
+      parts = tensor::ExtractSliceOp::create(e.b, e.loc, parts, offsets, sizes, strides);
+    bool interleaved = op.getInterleaved();
+    parts = e.split(parts, last + 1, interleaved ? ArrayRef<int64_t>{pairs, 2} : ArrayRef<int64_t>{2, pairs});
+    unsigned loops = last + 3, part = interleaved ? last + 2 : last + 1, pair = interleaved ? last + 1 : last + 2;
+    SmallVector<AffineExpr> partner, entry;
+    for (unsigned d = 0; d < loops; ++d) {
+      AffineExpr expr = e.b.getAffineDimExpr(d);
+      partner.push_back(d == part ? 1 - expr : expr);
+      if (d < last || d == pair)
+        entry.push_back(expr);
+    }
+    AffineMap table = AffineMap::get(loops, 0, entry, e.b.getContext());
+    Value y = e.map(e.sizes(parts), elementTypeOf(x),
+                    {{parts, e.identity(loops)},
+                     {parts, AffineMap::get(loops, 0, partner, e.b.getContext())},
+                     {adaptor.getCos(), table},
+                     {adaptor.getSin(), table}},
+                    [&](Emitter &body, ValueRange in) {
+                      Value isFirst = compare(body, arith::CmpIPredicate::eq, body.loop(part), body.index(0));
+                      Value turned = body.mul(in[1], in[3]);
+                      Value minus = arith::NegFOp::create(body.b, body.loc, turned);
+                      return body.add(body.mul(in[0], in[2]), select(body, isFirst, minus, turned));
+                    });
+    y = e.merge(y, last + 1, 2);
+    if (2 * pairs < size)
+      y = tensor::InsertSliceOp::create(e.b, e.loc, y, whole, offsets, sizes, strides);
+    replace(op, e.merge(y, last, 2), rewriter);
     return success();
   }
 };
@@ -200,64 +217,48 @@ struct LowerAttention : OpConversionPattern<lm::AttentionOp> {
     if (isEncoded(op.getKeys().getType()) || isEncoded(op.getValues().getType()))
       return rewriter.notifyMatchFailure(op, "encoded cache");
     Emitter e(rewriter, op.getLoc());
-    Value q = adaptor.getQuery(), k = adaptor.getKeys(), v = adaptor.getValues();
-    auto keys = cast<RankedTensorType>(k.getType()), values = cast<RankedTensorType>(v.getType());
-    int64_t heads = op.getHeads(), group = heads / keys.getDimSize(1), size = keys.getDimSize(3);
-    int64_t valueSize = values.getDimSize(3);
-    SmallVector<OpFoldResult> cache = e.sizes(k), tokens = e.sizes(q);
-    OpFoldResult batch = tokens[0], length = tokens[1], capacity = cache[2], headCount = e.size(heads);
+    Value k = adaptor.getKeys(), v = adaptor.getValues();
+    auto keys = cast<RankedTensorType>(k.getType());
+    int64_t kvHeads = keys.getDimSize(1), group = static_cast<int64_t>(op.getHeads()) / kvHeads;
+    Value q = e.split(adaptor.getQuery(), 2, {kvHeads, group, keys.getDimSize(3)});
+    SmallVector<OpFoldResult> query = e.sizes(q), cache = e.sizes(k);
 
-    // Indices: batch, token, head, cache entry.
-    Value products = e.reduce(
-        {batch, length, headCount, capacity}, e.size(size), e.f32(0),
-        [&](Emitter &body, ValueRange at) {
-          Value channel = body.add(body.mul(at[2], body.index(size)), at[4]);
-          return body.mul(body.load(q, {at[0], at[1], channel}),
-                          body.load(k, {at[0], body.div(at[2], group), at[3], at[4]}));
-        },
-        sum);
-    Value scores =
-        e.generate({batch, length, headCount, capacity}, e.b.getF32Type(), [&](Emitter &body, ValueRange at) {
-          Value score = body.mul(body.load(products, at), body.f32(op.getScale().convertToFloat()));
-          if (op.getSoftcap()) {
-            Value cap = body.f32(op.getSoftcap()->convertToFloat());
-            score = body.mul(cap, math::TanhOp::create(body.b, body.loc, divide(body, score, cap)));
-          }
-          Value position = body.add(body.toIndex(body.load(adaptor.getStart(), at[0])), at[1]);
-          // Padding may stand behind the cache's end: its rows must be finite.
-          Value last = body.sub(body.dim(k, 2), body.index(1));
-          position = arith::MinSIOp::create(body.b, body.loc, position, last);
-          Value seen = compare(body, arith::CmpIPredicate::sle, at[3], position);
-          if (op.getWindow()) {
-            Value first = body.sub(position, body.index(*op.getWindow()));
-            Value near = compare(body, arith::CmpIPredicate::sgt, at[3], first);
-            seen = arith::AndIOp::create(body.b, body.loc, seen, near);
-          }
-          return select(body, seen, score, body.f32(minusInfinity));
-        });
-    Value most = e.reduce(
-        {batch, length, headCount}, capacity, e.f32(minusInfinity),
-        [&](Emitter &body, ValueRange at) { return body.load(scores, at); }, maximum);
-    Value weights =
-        e.generate({batch, length, headCount, capacity}, e.b.getF32Type(), [&](Emitter &body, ValueRange at) {
-          return exp(body, body.sub(body.load(scores, at), body.load(most, at.drop_back())));
-        });
-    Value total = e.reduce(
-        {batch, length, headCount}, capacity, e.f32(0),
-        [&](Emitter &body, ValueRange at) { return body.load(weights, at); }, sum);
-    Value mixed = e.reduce(
-        {batch, length, headCount, e.size(valueSize)}, capacity, e.f32(0),
-        [&](Emitter &body, ValueRange at) {
-          return body.mul(body.load(weights, {at[0], at[1], at[2], at[4]}),
-                          body.load(v, {at[0], body.div(at[2], group), at[4], at[3]}));
-        },
-        sum);
-    Value y = e.generate(
-        {batch, length, e.size(heads * valueSize)}, elementTypeOf(op.getResult()), [&](Emitter &body, ValueRange at) {
-          Value head = body.div(at[2], valueSize), c = body.rem(at[2], valueSize);
-          return divide(body, body.load(mixed, {at[0], at[1], head, c}), body.load(total, {at[0], at[1], head}));
-        });
-    replace(op, y, rewriter);
+    // Loops: batch, kv head, query head of it, token, cache entry.
+    SmallVector<OpFoldResult> sizes{query[0], query[2], query[3], query[1], cache[2]};
+    Value products = e.contract(sizes, e.project(6, {0, 1, 2, 3, 4}), {q, e.project(6, {0, 3, 1, 2, 5})},
+                                {k, e.project(6, {0, 1, 4, 5})});
+    Value last = e.b.createOrFold<arith::SubIOp>(e.loc, e.dim(k, 2), e.index(1));
+    Value scores = e.map(sizes, e.b.getF32Type(), {{products, e.identity(5)}, {adaptor.getStart(), e.project(5, {0})}},
+                         [&](Emitter &body, ValueRange in) {
+                           Value score = body.mul(in[0], body.f32(op.getScale().convertToFloat()));
+                           if (op.getSoftcap()) {
+                             Value cap = body.f32(op.getSoftcap()->convertToFloat());
+                             score = body.mul(cap, math::TanhOp::create(body.b, body.loc, divide(body, score, cap)));
+                           }
+                           // Padding may stand behind the cache's end: its rows must be finite.
+                           Value position = body.add(body.toIndex(in[1]), body.loop(3)), entry = body.loop(4);
+                           position = arith::MinSIOp::create(body.b, body.loc, position, last);
+                           Value seen = compare(body, arith::CmpIPredicate::sle, entry, position);
+                           if (op.getWindow()) {
+                             Value first = body.sub(position, body.index(*op.getWindow()));
+                             Value near = compare(body, arith::CmpIPredicate::sgt, entry, first);
+                             seen = arith::AndIOp::create(body.b, body.loc, seen, near);
+                           }
+                           return select(body, seen, score, body.f32(minusInfinity));
+                         });
+    auto same = [](Emitter &, ValueRange in) { return in[0]; };
+    Value most = e.reduceLast(scores, e.f32(minusInfinity), {}, same, maximum);
+    AffineMap row = e.project(5, {0, 1, 2, 3});
+    Value weights = e.map(sizes, e.b.getF32Type(), {{scores, e.identity(5)}, {most, row}},
+                          [&](Emitter &body, ValueRange in) { return exp(body, body.sub(in[0], in[1])); });
+    Value total = e.reduceLast(weights, e.f32(0), {}, same, sum);
+    // Loops: batch, kv head, query head of it, token, channel, cache entry.
+    Value mixed = e.contract({query[0], query[1], query[2], query[3], e.sizes(v)[3]}, e.project(6, {0, 3, 1, 2, 4}),
+                             {weights, e.project(6, {0, 1, 2, 3, 5})}, {v, e.project(6, {0, 1, 5, 4})});
+    Value y = e.map(e.sizes(mixed), elementTypeOf(op.getResult()),
+                    {{mixed, e.identity(5)}, {total, e.project(5, {0, 2, 3, 1})}},
+                    [&](Emitter &body, ValueRange in) { return divide(body, in[0], in[1]); });
+    replace(op, e.merge(y, 2, 3), rewriter);
     return success();
   }
 };
@@ -285,22 +286,22 @@ struct LowerCrossEntropy : OpConversionPattern<lm::CrossEntropyOp> {
                                 ConversionPatternRewriter &rewriter) const override {
     Emitter e(rewriter, op.getLoc());
     Value logits = adaptor.getLogits(), targets = adaptor.getTargets();
-    SmallVector<OpFoldResult> sizes = e.sizes(logits), rows(sizes.begin(), sizes.end() - 1);
-    Value most = e.reduce(
-        rows, sizes.back(), e.f32(minusInfinity), [&](Emitter &body, ValueRange at) { return body.load(logits, at); },
-        maximum);
-    Value total = e.reduce(
-        rows, sizes.back(), e.f32(0),
-        [&](Emitter &body, ValueRange at) {
-          return exp(body, body.sub(body.load(logits, at), body.load(most, at.drop_back())));
-        },
-        sum);
-    Value loss = e.generate(rows, elementTypeOf(op.getResult()), [&](Emitter &body, ValueRange at) {
-      SmallVector<Value> place(at);
-      place.push_back(body.toIndex(body.load(targets, at)));
-      Value log = math::LogOp::create(body.b, body.loc, body.load(total, at));
-      return body.sub(body.add(body.load(most, at), log), body.load(logits, place));
-    });
+    unsigned rank = cast<RankedTensorType>(logits.getType()).getRank();
+    Value most =
+        e.reduceLast(logits, e.f32(minusInfinity), {}, [](Emitter &, ValueRange in) { return in[0]; }, maximum);
+    Value total = e.reduceLast(
+        logits, e.f32(0), {{most, e.identity(rank).dropResult(rank - 1)}},
+        [](Emitter &body, ValueRange in) { return exp(body, body.sub(in[0], in[1])); }, sum);
+    AffineMap row = e.identity(rank - 1);
+    Value loss = e.map(e.sizes(targets), elementTypeOf(op.getResult()), {{targets, row}, {most, row}, {total, row}},
+                       [&](Emitter &body, ValueRange in) {
+                         SmallVector<Value> place;
+                         for (unsigned d = 0; d + 1 < rank; ++d)
+                           place.push_back(body.loop(d));
+                         place.push_back(body.toIndex(in[0]));
+                         Value log = math::LogOp::create(body.b, body.loc, in[2]);
+                         return body.sub(body.add(in[1], log), body.load(logits, place));
+                       });
     replace(op, loss, rewriter);
     return success();
   }
