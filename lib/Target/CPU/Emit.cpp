@@ -114,10 +114,8 @@ static void setAttributes(llvm::Module &module, ModuleOp source, const TargetInf
   }
 }
 
-static Expected<Compiled> compile(ModuleOp module, const TargetInfo &target) {
-  prepareEmission(*module.getContext());
-  if (Error error = lowerToLLVMDialect(module, target))
-    return error;
+/// `module` is in the LLVM dialect.
+static Expected<Compiled> compileLowered(ModuleOp module, const TargetInfo &target) {
   Compiled compiled;
   compiled.module = translateModuleToLLVMIR(module, *compiled.context, "skim");
   if (!compiled.module)
@@ -154,6 +152,13 @@ static Expected<Compiled> compile(ModuleOp module, const TargetInfo &target) {
     if (function.isDeclaration() && !function.isIntrinsic() && !function.use_empty())
       return fail("code generation failed", target.name, "code without external calls", function.getName().str());
   return compiled;
+}
+
+static Expected<Compiled> compile(ModuleOp module, const TargetInfo &target) {
+  prepareEmission(*module.getContext());
+  if (Error error = lowerToLLVMDialect(module, target))
+    return error;
+  return compileLowered(module, target);
 }
 
 static Error emitFile(Compiled &compiled, llvm::raw_pwrite_stream &stream, llvm::CodeGenFileType type) {
@@ -194,8 +199,7 @@ static Error link(const std::string &object, const std::string &path, const Targ
   return Error::success();
 }
 
-Error skim::emitSharedObject(ModuleOp module, const TargetInfo &target, const std::string &path) {
-  Expected<Compiled> compiled = compile(module, target);
+static Error writeSharedObject(Expected<Compiled> compiled, const TargetInfo &target, const std::string &path) {
   if (!compiled)
     return compiled.takeError();
   std::string object = path + ".o";
@@ -217,6 +221,15 @@ Error skim::emitSharedObject(ModuleOp module, const TargetInfo &target, const st
   Error error = link(object, path, target);
   llvm::sys::fs::remove(object);
   return error;
+}
+
+Error skim::emitSharedObject(ModuleOp module, const TargetInfo &target, const std::string &path) {
+  return writeSharedObject(compile(module, target), target, path);
+}
+
+Error skim::emitLoweredSharedObject(ModuleOp module, const TargetInfo &target, const std::string &path) {
+  prepareEmission(*module.getContext());
+  return writeSharedObject(compileLowered(module, target), target, path);
 }
 
 Expected<std::string> skim::emitAssembly(ModuleOp module, const TargetInfo &target) {

@@ -25,6 +25,9 @@ std::string loweringPipeline(const TargetInfo &target);
 /// the linker is missing.
 Error emitSharedObject(mlir::ModuleOp module, const TargetInfo &target, const std::string &path);
 
+/// Like emitSharedObject for a module that is in the LLVM dialect already.
+Error emitLoweredSharedObject(mlir::ModuleOp module, const TargetInfo &target, const std::string &path);
+
 /// Like emitSharedObject, but stops at the target's assembly text; for tests
 /// and for reading what was generated.
 Expected<std::string> emitAssembly(mlir::ModuleOp module, const TargetInfo &target);
