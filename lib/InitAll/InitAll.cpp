@@ -16,6 +16,7 @@
 #include "skim/Transforms/Differentiate.h"
 #include "skim/Transforms/FuseLinears.h"
 #include "skim/Transforms/LowerLane.h"
+#include "skim/Transforms/OutlineBlocks.h"
 #include "skim/Transforms/QuantizeWeights.h"
 #include "skim/Transforms/VerifyCache.h"
 #include "skim/Transforms/VerifyEncodings.h"
@@ -36,6 +37,7 @@ void skim::registerAllPasses() {
   registerGenerateCPU();
   registerLinalgToSkim();
   registerLowerLane();
+  registerOutlineBlocks();
   registerQuantizeWeights();
   registerSkimToUpstream();
   registerVerifyCache();
