@@ -62,12 +62,13 @@ static Error mergeLayer(StatisticsWriter &writer, size_t index, const std::vecto
       for (int64_t j = 0; j < layer.columns; ++j)
         most[j] = std::max(most[j], part->absMax[j]);
     if (Error error = writer.writeInput(index, sumOf(parts, &LayerStatistics::secondMoment),
-                                        sumOf(parts, &LayerStatistics::guidedMoment),
                                         sumOf(parts, &LayerStatistics::firstMoment), most))
       return error;
   }
   if (first.squaredGradient.empty())
     return Error::success();
+  if (Error error = writer.writeGuided(index, sumOf(parts, &LayerStatistics::guidedMoment)))
+    return error;
   if (Error error = writer.writeOutputGradients(index, sumOf(parts, &LayerStatistics::outputSquaredGradient)))
     return error;
   std::vector<float> row(layer.columns), sum(layer.columns);

@@ -126,20 +126,21 @@ static Error readInput(const SafetensorsFile &file, const std::string &layer, La
         std::tuple(".input_second_moment", triangleSize(k), &out.secondMoment)})
     if (Error error = reader.read(layer + suffix, DType::F32, {shape}, *span))
       return error;
-  if (const TensorInfo *guided = reader.find(layer, ".guided_second_moment")) {
-    std::vector<int64_t> shape = {triangleSize(k)};
-    if (guided->shape.size() == 2) {
-      out.groups = static_cast<int>(std::clamp<int64_t>(guided->shape[0], 1, 1 << 16));
-      shape.insert(shape.begin(), out.groups);
-    }
-    return reader.read(layer + ".guided_second_moment", DType::F32, shape, out.guidedMoment);
-  }
   return Error::success();
 }
 
 /// What belongs to the layer itself.
 static Error readLayer(const SafetensorsFile &file, const std::string &layer, LayerStatistics &out) {
   Reader reader(file);
+  if (const TensorInfo *guided = reader.find(layer, ".guided_second_moment")) {
+    std::vector<int64_t> shape = {triangleSize(out.columns)};
+    if (guided->shape.size() == 2) {
+      out.groups = static_cast<int>(std::clamp<int64_t>(guided->shape[0], 1, 1 << 16));
+      shape.insert(shape.begin(), out.groups);
+    }
+    if (Error error = reader.read(layer + ".guided_second_moment", DType::F32, shape, out.guidedMoment))
+      return error;
+  }
   const TensorInfo *output = reader.find(layer, ".output_squared_gradient");
   const TensorInfo *gradient = reader.find(layer, ".squared_gradient");
   if (!output && !gradient)
@@ -214,8 +215,15 @@ Expected<Statistics> Statistics::open(const std::string &path) {
     LayerStatistics statistics = place->second;
     if (Error error = readLayer(file, layer, statistics))
       return error;
-    result.gradients |= !statistics.guidedMoment.empty();
     result.byName.emplace(layer, std::move(statistics));
+  }
+  for (auto &[name, statistics] : result.byName) {
+    if (auto input = result.byName.find(statistics.input);
+        statistics.guidedMoment.empty() && input != result.byName.end()) {
+      statistics.guidedMoment = input->second.guidedMoment;
+      statistics.groups = input->second.groups;
+    }
+    result.gradients |= !statistics.guidedMoment.empty();
   }
   if (result.byName.empty())
     return fail("empty statistics", path, "at least one layer", "none");
@@ -255,7 +263,7 @@ template <typename T> static std::span<const uint8_t> bytesOf(std::span<const T>
 }
 
 Expected<StatisticsWriter> StatisticsWriter::create(const std::string &path, std::vector<StatisticsLayer> layers,
-                                                    const StatisticsFacts &facts) {
+                                                    const StatisticsFacts &facts, SafetensorsWriter::Options options) {
   std::vector<TensorSpec> specs;
   std::vector<Places> places;
   auto declare = [&](const std::string &layer, const char *suffix, DType type, std::vector<int64_t> shape) {
@@ -265,24 +273,25 @@ Expected<StatisticsWriter> StatisticsWriter::create(const std::string &path, std
   Json reads = Json::object();
   for (const StatisticsLayer &layer : layers) {
     Places place;
+    place.begin = specs.size();
     int64_t n = layer.rows, k = layer.columns;
     bool gradients = facts.gradients && layer.gradients;
     if (layer.input == layer.name) {
       place.second = declare(layer.name, ".input_second_moment", DType::F32, {triangleSize(k)});
-      if (gradients)
-        place.guided = declare(layer.name, ".guided_second_moment", DType::F32,
-                               facts.groups > 1 ? std::vector<int64_t>{facts.groups, triangleSize(k)}
-                                                : std::vector<int64_t>{triangleSize(k)});
       place.first = declare(layer.name, ".input_first_moment", DType::F32, {k});
       place.absMax = declare(layer.name, ".input_abs_max", DType::F32, {k});
     }
     if (gradients) {
+      place.guided = declare(layer.name, ".guided_second_moment", DType::F32,
+                             facts.groups > 1 ? std::vector<int64_t>{facts.groups, triangleSize(k)}
+                                              : std::vector<int64_t>{triangleSize(k)});
       place.output = declare(layer.name, ".output_squared_gradient", DType::F32, {n});
       place.gradient = declare(layer.name, ".squared_gradient", DType::BF16, {n, k});
       place.scale = declare(layer.name, ".squared_gradient_scale", DType::F32, {n});
       place.residual = declare(layer.name, ".squared_gradient_residual", DType::U16, {n, k});
     }
     reads[layer.name] = layer.input;
+    place.end = specs.size();
     places.push_back(place);
   }
   std::map<std::string, std::string> metadata = {{"format", std::string(formatName)},
@@ -293,7 +302,7 @@ Expected<StatisticsWriter> StatisticsWriter::create(const std::string &path, std
                                                  {"tokens", std::to_string(facts.tokens)},
                                                  {"sequences", std::to_string(facts.sequences)},
                                                  {"reads", dumpJson(reads)}};
-  Expected<SafetensorsWriter> created = SafetensorsWriter::create(path, std::move(specs), metadata);
+  Expected<SafetensorsWriter> created = SafetensorsWriter::create(path, std::move(specs), metadata, options);
   if (!created)
     return created.takeError();
   StatisticsWriter writer(std::move(*created));
@@ -302,14 +311,16 @@ Expected<StatisticsWriter> StatisticsWriter::create(const std::string &path, std
   return writer;
 }
 
-Error StatisticsWriter::writeInput(size_t index, std::span<const float> second, std::span<const float> guided,
-                                   std::span<const float> first, std::span<const float> absMax) {
+void StatisticsWriter::adopt(size_t index) {
+  for (size_t tensor = places[index].begin; tensor < places[index].end; ++tensor)
+    writer.adopt(tensor);
+}
+
+Error StatisticsWriter::writeInput(size_t index, std::span<const float> second, std::span<const float> first,
+                                   std::span<const float> absMax) {
   const Places &place = places[index];
   if (Error error = writer.write(place.second, bytesOf(second)))
     return error;
-  if (!guided.empty())
-    if (Error error = writer.write(place.guided, bytesOf(guided)))
-      return error;
   if (Error error = writer.write(place.first, bytesOf(first)))
     return error;
   return writer.write(place.absMax, bytesOf(absMax));
@@ -336,6 +347,10 @@ Error StatisticsWriter::writeSquaredGradients(size_t index, int64_t begin, std::
   if (Error error = writer.write(place.residual, begin * k * 2, bytesOf(std::span<const uint16_t>(residuals))))
     return error;
   return writer.write(place.scale, begin * 4, bytesOf(std::span<const float>(scales)));
+}
+
+Error StatisticsWriter::writeGuided(size_t index, std::span<const float> guided) {
+  return writer.write(places[index].guided, bytesOf(guided));
 }
 
 Error StatisticsWriter::writeOutputGradients(size_t index, std::span<const float> sums) {

@@ -6,11 +6,11 @@
 //
 // Once a shared input, under the first layer that reads it:
 //   L.input_second_moment   F32 [K(K+1)/2]      Σ x·xᵀ, upper triangle, row by row
-//   L.guided_second_moment  F32 [(G,) K(K+1)/2] Σ s·x·xᵀ, s: mean of (∂loss/∂z)² over
-//                                               the outputs of a group (GuidedQuant)
 //   L.input_first_moment    F32 [K]             Σ x
 //   L.input_abs_max         F32 [K]             max |x|
 // Per layer:
+//   L.guided_second_moment      F32 [(G,) K(K+1)/2] Σ s·x·xᵀ, s: mean of (∂loss/∂z)² over the layer's outputs of
+//                               a group (GuidedQuant); where a layer has none, that of its input's first reader
 //   L.squared_gradient          BF16 [N,K]  with
 //   L.squared_gradient_scale    F32 [N]     G = product = Σ over sequences (∂loss/∂w)² (SKIM)
 //   L.squared_gradient_residual U16 [N,K]   optional: what bf16 rounded away, for merging
@@ -124,23 +124,29 @@ struct StatisticsFacts {
 class StatisticsWriter {
 public:
   static Expected<StatisticsWriter> create(const std::string &path, std::vector<StatisticsLayer> layers,
-                                           const StatisticsFacts &facts);
+                                           const StatisticsFacts &facts, SafetensorsWriter::Options options = {});
 
-  /// Moments of the input of layer `index`, which is its first reader. Packed
-  /// sums; `guided` [groups, K(K+1)/2] is empty without gradients.
-  Error writeInput(size_t index, std::span<const float> second, std::span<const float> guided,
-                   std::span<const float> first, std::span<const float> absMax);
+  /// Moments of the input of layer `index`, which is its first reader; `second` is packed.
+  Error writeInput(size_t index, std::span<const float> second, std::span<const float> first,
+                   std::span<const float> absMax);
+  /// [groups, K(K+1)/2]
+  Error writeGuided(size_t index, std::span<const float> guided);
   /// Rows [begin, begin + n) of layer `index`'s squared gradients: f32 sums [n,K].
   Error writeSquaredGradients(size_t index, int64_t begin, std::span<const float> sums);
   /// [N]
   Error writeOutputGradients(size_t index, std::span<const float> sums);
+  /// All tensors of layer `index` were written by the run that is resumed.
+  void adopt(size_t index);
+  /// True if options.resume found unfinished work of the same layers and facts.
+  bool resumed() const { return writer.resumed(); }
   Error finish() { return writer.finish(); }
 
   const std::vector<StatisticsLayer> &layers() const { return declared; }
 
 private:
   struct Places {
-    size_t second = 0, guided = 0, first = 0, absMax = 0, gradient = 0, scale = 0, residual = 0, output = 0;
+    size_t second = 0, first = 0, absMax = 0, guided = 0, output = 0, gradient = 0, scale = 0, residual = 0;
+    size_t begin = 0, end = 0; // all of the layer's
   };
   StatisticsWriter(SafetensorsWriter writer) : writer(std::move(writer)) {}
   SafetensorsWriter writer;

@@ -47,9 +47,11 @@ protected:
     Expected<StatisticsWriter> writer = StatisticsWriter::create(path(name), layers, facts);
     EXPECT_TRUE(writer) << writer.message();
     std::vector<float> second = numbers(15), guided = numbers(15 * groups), first = numbers(5), most = numbers(5);
-    EXPECT_FALSE(writer->writeInput(0, second, guided, first, most));
+    EXPECT_FALSE(writer->writeInput(0, second, first, most));
     std::vector<float> gradients = numbers(15, 1e-9f);
     if (groups > 0) {
+      EXPECT_FALSE(writer->writeGuided(0, guided));
+      EXPECT_FALSE(writer->writeGuided(1, guided));
       EXPECT_FALSE(writer->writeSquaredGradients(0, 0, std::span(gradients).first(10)));
       EXPECT_FALSE(writer->writeSquaredGradients(0, 2, std::span(gradients).subspan(10)));
       EXPECT_FALSE(writer->writeSquaredGradients(1, 0, std::vector<float>(10)));
