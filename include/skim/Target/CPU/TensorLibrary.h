@@ -40,6 +40,8 @@ const TensorHost &defaultTensorHost();
 /// C[m,n] (ldc) += or = op(A) · op(B), row-major, by that BLAS on one thread.
 void blasProduct(bool transposeA, bool transposeB, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                  const float *b, int64_t ldb, bool accumulate, float *c, int64_t ldc);
+/// Floating-point operations of all its products in this process so far.
+double blasOperations();
 
 /// The type of a tensor that a function takes or returns.
 struct TensorSlot {

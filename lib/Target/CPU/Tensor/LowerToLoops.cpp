@@ -66,9 +66,8 @@ private:
     return out;
   }
 
-  /// The body's results for these indices; `sums` stand for the outputs.
-  SmallVector<Value> body(OpBuilder &b, linalg::GenericOp op, ArrayRef<Value> indices, ValueRange sums,
-                          bool isReduction) {
+  /// The body's results for these indices; outputs that are sums have a value in `sums`.
+  SmallVector<Value> body(OpBuilder &b, linalg::GenericOp op, ArrayRef<Value> indices, ArrayRef<Value> sums) {
     Location loc = op.getLoc();
     Block &block = op.getRegion().front();
     SmallVector<AffineMap> maps = op.getIndexingMapsArray();
@@ -77,22 +76,21 @@ private:
     for (auto [i, argument] : llvm::enumerate(block.getArguments())) {
       if (argument.use_empty())
         continue;
-      Value value;
-      if (i >= inputs && isReduction)
-        value = sums[i - inputs];
-      else if (Value operand = op->getOperand(i); isa<MemRefType>(operand.getType()))
-        value = memref::LoadOp::create(b, loc, operand, place(b, loc, maps[i], indices));
-      else
-        value = operand;
+      Value value = i >= inputs ? sums[i - inputs] : Value();
+      if (Value operand = op->getOperand(i); !value)
+        value = isa<MemRefType>(operand.getType())
+                    ? memref::LoadOp::create(b, loc, operand, place(b, loc, maps[i], indices)).getResult()
+                    : operand;
       mapping.map(argument, value);
     }
+    bool isSum = llvm::any_of(sums, [](Value sum) { return static_cast<bool>(sum); });
     for (Operation &inner : block.without_terminator()) {
       if (auto index = dyn_cast<linalg::IndexOp>(inner)) {
         mapping.map(index.getResult(), indices[index.getDim()]);
         continue;
       }
       Operation *copy = b.clone(inner, mapping);
-      if (isReduction && isa<arith::AddFOp, arith::MulFOp>(copy))
+      if (isSum && isa<arith::AddFOp, arith::MulFOp>(copy))
         copy->setAttr("fastmath", arith::FastMathFlagsAttr::get(b.getContext(), arith::FastMathFlags::reassoc |
                                                                                     arith::FastMathFlags::contract |
                                                                                     arith::FastMathFlags::nsz));
@@ -100,6 +98,10 @@ private:
     SmallVector<Value> results;
     for (Value value : block.getTerminator()->getOperands())
       results.push_back(mapping.lookupOrDefault(value));
+    // What is no sum is stored where it is computed.
+    for (auto [i, out] : llvm::enumerate(op.getDpsInits()))
+      if (!sums[i])
+        memref::StoreOp::create(b, loc, results[i], out, place(b, loc, maps[inputs + i], indices));
     return results;
   }
 
@@ -107,13 +109,12 @@ private:
     OpBuilder b(op);
     Location loc = op.getLoc();
     SmallVector<Range> ranges = cast<linalg::LinalgOp>(op.getOperation()).createLoopRanges(b, loc);
-    SmallVector<utils::IteratorType> kinds = op.getIteratorTypesArray();
     SmallVector<Value> sizes, indices(ranges.size());
     for (const Range &range : ranges)
       sizes.push_back(getValueOrCreateConstantIndexOp(b, loc, range.size));
     Value zero = arith::ConstantIndexOp::create(b, loc, 0), one = arith::ConstantIndexOp::create(b, loc, 1);
     SmallVector<unsigned> summed;
-    for (auto [d, kind] : llvm::enumerate(kinds)) {
+    for (auto [d, kind] : llvm::enumerate(op.getIteratorTypesArray())) {
       if (kind != utils::IteratorType::parallel) {
         summed.push_back(d);
         continue;
@@ -124,34 +125,51 @@ private:
     }
     SmallVector<AffineMap> maps = op.getIndexingMapsArray();
     unsigned inputs = op.getNumDpsInputs();
-    auto outPlace = [&](OpBuilder &at, unsigned i) { return place(at, loc, maps[inputs + i], indices); };
-    SmallVector<Value> results;
-    if (summed.empty()) {
-      results = body(b, op, indices, {}, false);
-    } else {
-      SmallVector<Value> sums;
-      for (auto [i, out] : llvm::enumerate(op.getDpsInits()))
-        sums.push_back(memref::LoadOp::create(b, loc, out, outPlace(b, i)));
-      results = sumLoops(b, op, summed, sizes, indices, sums, zero, one);
-    }
+    auto isSum = [&](unsigned i) {
+      return !summed.empty() && llvm::none_of(summed, [&](unsigned d) { return maps[inputs + i].isFunctionOfDim(d); });
+    };
+    SmallVector<Value> sums;
     for (auto [i, out] : llvm::enumerate(op.getDpsInits()))
-      memref::StoreOp::create(b, loc, results[i], out, outPlace(b, i));
+      sums.push_back(isSum(i) ? memref::LoadOp::create(b, loc, out, place(b, loc, maps[inputs + i], indices))
+                              : Value());
+    SmallVector<Value> results = sumLoops(b, op, summed, sizes, indices, sums, zero, one);
+    for (auto [i, out] : llvm::enumerate(op.getDpsInits()))
+      if (sums[i])
+        memref::StoreOp::create(b, loc, results[i], out, place(b, loc, maps[inputs + i], indices));
     op.erase();
   }
 
+  /// The loops `summed` around the body; sums are carried from turn to turn.
   SmallVector<Value> sumLoops(OpBuilder &b, linalg::GenericOp op, ArrayRef<unsigned> summed, ArrayRef<Value> sizes,
-                              SmallVector<Value> &indices, ValueRange sums, Value zero, Value one) {
+                              SmallVector<Value> &indices, ArrayRef<Value> sums, Value zero, Value one) {
     if (summed.empty())
-      return body(b, op, indices, sums, true);
+      return body(b, op, indices, sums);
     Location loc = op.getLoc();
-    auto loop = scf::ForOp::create(b, loc, zero, sizes[summed.front()], one, sums);
+    SmallVector<Value> carried;
+    for (Value sum : sums)
+      if (sum)
+        carried.push_back(sum);
+    auto loop = scf::ForOp::create(b, loc, zero, sizes[summed.front()], one, carried);
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(loop.getBody());
     indices[summed.front()] = loop.getInductionVar();
+    // Values by output, with gaps for outputs that are no sums.
+    auto spread = [&](ValueRange values) {
+      SmallVector<Value> all(sums.size());
+      for (unsigned i = 0, next = 0; i < sums.size(); ++i)
+        if (sums[i])
+          all[i] = values[next++];
+      return all;
+    };
     SmallVector<Value> inner =
-        sumLoops(b, op, summed.drop_front(), sizes, indices, loop.getRegionIterArgs(), zero, one);
-    scf::YieldOp::create(b, loc, inner);
-    return SmallVector<Value>(loop.getResults());
+        sumLoops(b, op, summed.drop_front(), sizes, indices, spread(loop.getRegionIterArgs()), zero, one);
+    SmallVector<Value> yielded;
+    for (unsigned i = 0; i < sums.size(); ++i)
+      if (sums[i])
+        yielded.push_back(inner[i]);
+    if (!yielded.empty())
+      scf::YieldOp::create(b, loc, yielded);
+    return spread(loop.getResults());
   }
 };
 } // namespace

@@ -3,6 +3,7 @@
 #include "skim/Target/CPU/TensorLibrary.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cblas.h>
 #include <cstdlib>
 #include <mutex>
@@ -76,11 +77,16 @@ static void useOneThread() {
   std::call_once(once, [] { openblas_set_num_threads(1); });
 }
 
+static std::atomic<uint64_t> operations;
+
+double skim::blasOperations() { return static_cast<double>(operations.load()); }
+
 void skim::blasProduct(bool transposeA, bool transposeB, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                        const float *b, int64_t ldb, bool accumulate, float *c, int64_t ldc) {
   useOneThread();
   if (m == 0 || n == 0)
     return;
+  operations.fetch_add(2 * static_cast<uint64_t>(m * n * k), std::memory_order_relaxed);
   cblas_sgemm(CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
               static_cast<blasint>(m), static_cast<blasint>(n), static_cast<blasint>(k), 1, a,
               static_cast<blasint>(lda), b, static_cast<blasint>(ldb), accumulate ? 1 : 0, c,
