@@ -23,6 +23,7 @@ void addBench(CLI::App &app, Action &action);
 void addInspect(CLI::App &app, Action &action);
 // Of skim-compiler.
 void addImport(CLI::App &app, Action &action);
+void addCalibrate(CLI::App &app, Action &action);
 void addQuantize(CLI::App &app, Action &action);
 void addCompile(CLI::App &app, Action &action);
 void addCompare(CLI::App &app, Action &action);

@@ -13,13 +13,12 @@ struct Options {
 
 static Error run(const Options &options) {
   return fail("command not in this version", "skim " + options.name,
-              "import, quantize, compile, run, logits, eval, bench or inspect", options.name);
+              "import, calibrate, quantize, compile, run, logits, eval, bench or inspect", options.name);
 }
 
 void skim::tool::addLater(CLI::App &app, Action &action) {
-  for (auto [name, summary] : {std::pair{"calibrate", "statistics of a model over text"},
-                               {"tune", "searches schedule parameters"},
-                               {"export", "onnx, gguf or safetensors"}}) {
+  for (auto [name, summary] :
+       {std::pair{"tune", "searches schedule parameters"}, {"export", "onnx, gguf or safetensors"}}) {
     auto options = std::make_shared<Options>();
     options->name = name;
     addCommand(app, action, name, std::string(summary) + " (not in this version)", options, run)->allow_extras();

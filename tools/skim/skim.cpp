@@ -19,6 +19,7 @@ struct None {};
 static void addCompilerCommands(CLI::App &app, Action &action) {
   Error (*never)(const None &) = [](const None &) { return Error::success(); };
   for (auto [name, summary] : {std::pair{"import", "an ONNX model as IR"},
+                               {"calibrate", "statistics of a model over text"},
                                {"quantize", "an ONNX model to a package of fewer bits"},
                                {"compile", "code for a target, weights as they are"},
                                {"compare", "methods at equal true bits"}})
@@ -31,7 +32,8 @@ static bool needsCompiler(int argc, char **argv) {
   if (argc < 2)
     return false;
   std::string_view command = argv[1];
-  if (command == "import" || command == "quantize" || command == "compile" || command == "compare")
+  if (command == "import" || command == "calibrate" || command == "quantize" || command == "compile" ||
+      command == "compare")
     return true;
   std::error_code code;
   for (int i = 2; i < argc; ++i) {

@@ -1,0 +1,79 @@
+//===- Accumulate.h - sums over sequences, for one part ---------*- C++ -*-===//
+#ifndef SKIM_LIB_CALIBRATE_ACCUMULATE_H
+#define SKIM_LIB_CALIBRATE_ACCUMULATE_H
+
+#include "Scratch.h"
+#include "skim/Calibrate/BlockModel.h"
+#include "skim/Quantize/Statistics.h"
+
+#include <vector>
+
+namespace skim {
+
+/// What one sequence gives a part's sums.
+struct SequenceObservation {
+  int64_t tokens = 0;
+  std::vector<std::vector<float>> x;  ///< by input: [tokens, K]
+  std::vector<std::vector<float>> dz; ///< by layer: [tokens, N]; empty without gradients
+  // Derived by PartSums::derive.
+  std::vector<std::vector<float>> sensitivity; ///< by layer: [groups, tokens], mean of dz² over a group's outputs
+  std::vector<std::vector<double>> outputSquares, firstMoment;
+  std::vector<std::vector<float>> absMax;
+
+  std::vector<float *> inputs();
+  std::vector<float *> adjoints();
+};
+
+/// The sums of one part, in f64 in a scratch file. Products of a sequence are
+/// f32, made by BLAS in tiles of fixed size, and added in the order of the
+/// sequences: the bytes do not depend on threads or on how sequences are batched.
+class PartSums {
+public:
+  static Expected<PartSums> create(const std::string &path, const BlockModel &model, size_t part, int groups,
+                                   bool gradients);
+
+  /// Makes room for a sequence.
+  void prepare(SequenceObservation &one, int64_t tokens) const;
+  /// What follows from x and dz by themselves; fails naming the layer where one is no number.
+  Error derive(SequenceObservation &one) const;
+  /// Adds sequences in their order.
+  void add(std::vector<SequenceObservation> &sequences, size_t count, unsigned threads);
+  /// Writes the part's layers, of which `first` is the number of the first in the writer.
+  Error write(StatisticsWriter &writer, size_t first) const;
+  /// Bytes that one token needs in a SequenceObservation.
+  int64_t bytesPerToken() const;
+
+private:
+  /// A square of second moments, upper tiles only.
+  struct Moment {
+    size_t input;
+    int64_t layer; ///< −1: Σ x·xᵀ; else weighed by this layer's sensitivity
+    int group;
+    double *sums;
+  };
+  struct Task {
+    const Moment *moment; ///< null: squared gradients of `layer`
+    size_t layer;
+    int64_t row, column;
+    double *sums;
+  };
+  PartSums(Scratch scratch) : scratch(std::move(scratch)) {}
+  void run(const Task &task, const std::vector<SequenceObservation> &sequences, size_t count,
+           std::vector<float> &product, std::vector<float> &scaled) const;
+  std::vector<float> packed(const Moment &moment) const;
+
+  Scratch scratch;
+  std::vector<PartLayer> layers;
+  std::vector<PartInput> inputs;
+  int groups = 1;
+  bool gradients = false;
+  std::vector<Moment> moments;
+  std::vector<double *> squares; // by layer
+  std::vector<Task> tasks;
+  std::vector<std::vector<double>> outputSquares, firstMoment;
+  std::vector<std::vector<float>> absMax;
+};
+
+} // namespace skim
+
+#endif // SKIM_LIB_CALIBRATE_ACCUMULATE_H
