@@ -214,9 +214,10 @@ Error BlockModel::Builder::compile() {
   model.distinct = distinct.size();
   for (Operation *op : distinct) {
     auto function = cast<func::FuncOp>(op);
-    addObserve(function, function != head);
-    if (!model.gradients)
+    if (!model.gradients) {
+      addObserve(function, function != head);
       continue;
+    }
     FailureOr<func::FuncOp> backward = differentiate(function, {0}, /*observe=*/true);
     if (mlir::failed(backward))
       return failed("differentiating a decoder block");

@@ -27,7 +27,6 @@ public:
   Error prepare();
   Error run();
   uint64_t tokens() const { return offsets.back() / static_cast<uint64_t>(model.hiddenSize()); }
-  size_t stepsDone() const { return done; }
 
 private:
   struct Step {
@@ -65,7 +64,7 @@ private:
 };
 } // namespace
 
-static Error checkSequences(const BlockModel &model, const std::vector<std::vector<int32_t>> &sequences) {
+Error skim::checkSequences(const std::vector<std::vector<int32_t>> &sequences, int64_t vocabulary) {
   if (sequences.empty())
     return fail("nothing to calibrate on", "the text", "at least one sequence", "none");
   for (size_t s = 0; s < sequences.size(); ++s) {
@@ -73,12 +72,13 @@ static Error checkSequences(const BlockModel &model, const std::vector<std::vect
     if (sequences[s].size() < 2)
       return fail("sequence too short", where, "at least 2 tokens", std::to_string(sequences[s].size()));
     for (int32_t id : sequences[s])
-      if (id < 0 || id >= model.vocabulary())
-        return fail("token out of range", where, "ids from 0 to " + std::to_string(model.vocabulary() - 1),
-                    std::to_string(id));
+      if (id < 0 || id >= vocabulary)
+        return fail("token out of range", where, "ids from 0 to " + std::to_string(vocabulary - 1), std::to_string(id));
   }
   return Error::success();
 }
+
+Error skim::checkWork(const CalibrateOptions &options) { return WorkFolder::check(options.output, options.resume); }
 
 static std::string hashOf(const std::vector<std::vector<int32_t>> &sequences) {
   Sha256 hash;
@@ -337,7 +337,7 @@ static double measureProducts(const BlockModel &model, unsigned threads) {
 }
 
 Error skim::calibrate(const BlockModel &model, const CalibrateOptions &options, CalibrateReport &report) {
-  if (Error error = checkSequences(model, options.sequences))
+  if (Error error = checkSequences(options.sequences, model.vocabulary()))
     return error;
   Expected<WorkFolder> work = WorkFolder::create(options.output, options.resume);
   if (!work)
@@ -349,9 +349,8 @@ Error skim::calibrate(const BlockModel &model, const CalibrateOptions &options, 
   if (!error)
     error = run.run();
   if (error) {
-    // Nothing worth continuing.
-    if (run.stepsDone() == 0 && !work->resumed())
-      work->remove();
+    // It would fail again; only what was killed is worth continuing.
+    work->remove();
     return error;
   }
   report.seconds = watch.seconds();

@@ -37,13 +37,23 @@ Scratch::~Scratch() {
     ::munmap(data, length);
 }
 
+Error WorkFolder::check(const std::string &output, bool resume) {
+  std::string folder = output + ".work";
+  std::error_code code;
+  if (std::filesystem::exists(folder, code) && !resume)
+    return fail("unfinished work", folder, "no such folder", "one of an interrupted run",
+                "continue it with --resume, or remove it");
+  if (std::filesystem::is_directory(output, code))
+    return fail("cannot write", output, "a file", "a directory");
+  return Error::success();
+}
+
 Expected<WorkFolder> WorkFolder::create(const std::string &output, bool resume) {
+  if (Error error = check(output, resume))
+    return error;
   std::string folder = output + ".work";
   std::error_code code;
   bool stale = std::filesystem::exists(folder, code);
-  if (stale && !resume)
-    return fail("unfinished work", folder, "no such folder", "one of an interrupted run",
-                "continue it with --resume, or remove it");
   std::filesystem::create_directories(folder, code);
   if (code)
     return fail("cannot create folder", folder, "", code.message());

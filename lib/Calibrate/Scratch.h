@@ -35,7 +35,9 @@ private:
 /// The folder `OUT.work` of unfinished work, locked for this process.
 class WorkFolder {
 public:
-  /// Fails where another process works in it, or a stale one is there and `resume` is not asked for.
+  /// Fails where a stale one is there and `resume` is not asked for.
+  static Error check(const std::string &output, bool resume);
+  /// Also fails where another process works in it.
   static Expected<WorkFolder> create(const std::string &output, bool resume);
   WorkFolder(WorkFolder &&other) noexcept
       : folder(std::move(other.folder)), lock(std::exchange(other.lock, -1)), stale(other.stale) {}

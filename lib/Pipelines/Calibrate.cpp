@@ -7,6 +7,7 @@
 #include "skim/Import/ONNX/ImportONNX.h"
 #include "skim/InitAll.h"
 #include "skim/Pipelines/Phases.h"
+#include "skim/Skim/SkimOps.h"
 #include "skim/Support/Json.h"
 #include "skim/Support/Sha256.h"
 #include "skim/Target/CPU/Emit.h"
@@ -22,24 +23,30 @@ using namespace skim;
 
 static constexpr int64_t defaultSequences = 32, defaultLength = 512;
 
-std::unique_ptr<BlockModel> skim::openBlockModel(const std::string &path, bool gradients,
-                                                 std::vector<Failure> &failures, int64_t *context) {
-  DialectRegistry registry;
-  registerAllDialects(registry);
-  registerImportONNXDialects(registry);
-  MLIRContext mlir(registry);
-  mlir.disableMultithreading();
-  mlir.loadAllAvailableDialects();
-  prepareEmission(mlir);
-  ImportedONNX imported = importONNX(path, &mlir);
-  if (!imported) {
-    failures = std::move(imported.failures);
-    return nullptr;
+namespace {
+/// A raised model, before anything is compiled.
+class RaisedModel {
+public:
+  explicit RaisedModel(const std::string &path) : path(path) {
+    DialectRegistry registry;
+    registerAllDialects(registry);
+    registerImportONNXDialects(registry);
+    mlir.appendDialectRegistry(registry);
+    mlir.disableMultithreading();
+    mlir.loadAllAvailableDialects();
+    prepareEmission(mlir);
+    base = llvm::sys::path::parent_path(path).str();
+    if (base.empty())
+      base = ".";
   }
-  std::string base = llvm::sys::path::parent_path(path).str();
-  if (base.empty())
-    base = ".";
-  {
+
+  bool raise(std::vector<Failure> &failures) {
+    ImportedONNX imported = importONNX(path, &mlir);
+    if (!imported) {
+      failures = std::move(imported.failures);
+      return false;
+    }
+    module = std::move(imported.module);
     ScopedDiagnosticHandler handler(&mlir, [&](Diagnostic &diagnostic) {
       if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
         failures.push_back(fail(diagnostic.str()));
@@ -47,22 +54,46 @@ std::unique_ptr<BlockModel> skim::openBlockModel(const std::string &path, bool g
     });
     PassManager manager(&mlir);
     buildRaisePipeline(manager, {base, 0});
-    if (mlir::failed(manager.run(*imported.module))) {
-      if (failures.empty())
-        failures.push_back(fail("a pass failed without saying why", path));
-      return nullptr;
-    }
+    if (succeeded(manager.run(*module)))
+      return true;
+    if (failures.empty())
+      failures.push_back(fail("a pass failed without saying why", path));
+    return false;
   }
-  auto facts = imported.module->getOperation()->getAttrOfType<DictionaryAttr>("skim.model");
-  auto most = facts ? facts.getAs<IntegerAttr>("context") : IntegerAttr();
-  if (context)
-    *context = most && most.getInt() > 0 ? most.getInt() : 2048;
-  Expected<std::unique_ptr<BlockModel>> model = BlockModel::build(*imported.module, base, gradients);
-  if (!model) {
+
+  /// The most tokens of a text.
+  int64_t context() const {
+    auto facts = (*module)->getAttrOfType<DictionaryAttr>("skim.model");
+    auto most = facts ? facts.getAs<IntegerAttr>("context") : IntegerAttr();
+    return most && most.getInt() > 0 ? most.getInt() : 2048;
+  }
+
+  std::unique_ptr<BlockModel> compile(bool gradients, std::vector<Failure> &failures) {
+    Expected<std::unique_ptr<BlockModel>> model = BlockModel::build(*module, base, gradients);
+    if (model)
+      return std::move(*model);
     failures.push_back(model.failure());
     return nullptr;
   }
-  return std::move(*model);
+
+  /// Fails at an id that the embedding does not have.
+  Error checkIds(const std::vector<std::vector<int32_t>> &sequences) {
+    int64_t vocabulary = INT32_MAX;
+    module->walk([&](EmbedOp op) { vocabulary = cast<RankedTensorType>(op.getTable().getType()).getDimSize(0); });
+    return checkSequences(sequences, vocabulary);
+  }
+
+private:
+  std::string path, base;
+  MLIRContext mlir;
+  OwningOpRef<ModuleOp> module;
+};
+} // namespace
+
+std::unique_ptr<BlockModel> skim::openBlockModel(const std::string &path, bool gradients,
+                                                 std::vector<Failure> &failures) {
+  RaisedModel raised(path);
+  return raised.raise(failures) ? raised.compile(gradients, failures) : nullptr;
 }
 
 Error skim::checkUtf8(std::string_view text, const std::string &where) {
@@ -173,16 +204,21 @@ bool skim::calibrateModel(const CalibrateModelOptions &options, CalibrateReport 
       failures.push_back(error.get());
     return static_cast<bool>(error);
   };
-  int64_t context = 0;
+  // What the input may lack shows before anything is compiled.
   Expected<std::string> hash = sha256OfFile(options.model);
   if (!hash)
     return !failed(hash.takeError());
-  std::unique_ptr<BlockModel> model = openBlockModel(options.model, options.calibrate.gradients, failures, &context);
-  if (!model)
+  RaisedModel raised(options.model);
+  if (!raised.raise(failures))
     return false;
-  Expected<std::vector<std::vector<int32_t>>> sequences = sequencesOf(options, context);
+  Expected<std::vector<std::vector<int32_t>>> sequences = sequencesOf(options, raised.context());
   if (!sequences)
     return !failed(sequences.takeError());
+  if (failed(raised.checkIds(*sequences)) || failed(checkWork(options.calibrate)))
+    return false;
+  std::unique_ptr<BlockModel> model = raised.compile(options.calibrate.gradients, failures);
+  if (!model)
+    return false;
   CalibrateOptions calibrateOptions = options.calibrate;
   calibrateOptions.sequences = std::move(*sequences);
   calibrateOptions.modelHash = *hash;

@@ -72,10 +72,11 @@ public:
   /// The next hidden state of a part that is not the head.
   void forward(size_t part, const PartWeights &weights, std::span<const int32_t> tokens, const float *in,
                float *out) const;
-  /// The same (for the head without `out`) with each shared input x [n, K] in the order of inputs(part).
+  /// Of a model without gradients: the same (for the head without `out`) with each shared input x [n, K] in the order
+  /// of inputs(part).
   void observe(size_t part, const PartWeights &weights, std::span<const int32_t> tokens, const float *in, float *out,
                std::span<float *const> x) const;
-  /// Adjoint of the input from that of the output, each shared input x [n, K], and
+  /// Of a model with gradients: adjoint of the input from that of the output, each shared input x [n, K], and
   /// the adjoint dz [n, N] of each layer's output, in the order of layers(part).
   void backward(size_t part, const PartWeights &weights, std::span<const int32_t> tokens, const float *in,
                 const float *outAdjoint, float *inAdjoint, std::span<float *const> x, std::span<float *const> dz) const;

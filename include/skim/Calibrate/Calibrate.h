@@ -38,6 +38,11 @@ struct CalibrateReport {
   double flops = 0, productSeconds = 0, flopsPerSecond = 0;
 };
 
+/// Fails at a sequence of fewer than two tokens and at an id outside of the vocabulary.
+Error checkSequences(const std::vector<std::vector<int32_t>> &sequences, int64_t vocabulary);
+/// Fails where unfinished work lies in the way and `resume` does not ask for it.
+Error checkWork(const CalibrateOptions &options);
+
 /// Runs the model over the sequences, block by block, with hidden states on
 /// disk, and writes a statistics file. Unfinished work lies in `OUTPUT.work`.
 /// Fails on token ids out of range, on activations or gradients that are no
