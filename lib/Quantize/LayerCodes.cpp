@@ -198,9 +198,10 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
   result.errors.resize(record.rows);
   std::vector<float> decoded(record.rows * columns);
   std::vector<Objective> objectives;
+  const bool again = options.feedback && (options.rounds > 0 || !options.alpha.empty());
   for (int64_t group = 0; group < sensitivity.groups(); ++group)
-    objectives.push_back(prepareObjective(sensitivity.objective(group), columns,
-                                          options.feedback ? options.damping : -1.0f, options.alpha));
+    objectives.push_back(
+        prepareObjective(sensitivity.objective(group), columns, again ? options.damping : -1.0f, options.alpha));
   const float *alpha = options.alpha.empty() ? nullptr : options.alpha.data();
 
   for (unsigned b = record.minBits; b <= record.maxBits; ++b) {
