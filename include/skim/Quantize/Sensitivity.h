@@ -58,9 +58,8 @@ public:
   ///  - no squared gradients, or a row of them that is zero: that row's G is
   ///    the moment's diagonal;
   ///  - a moment of zeros only (no token reached the layer): the unit matrix;
-  ///  - columns that calibration never activates cost nothing: k-means gives
-  ///    them 2^-30 of the largest weight, and the ridge rounds them to the nearest
-  ///    entry.
+  ///  - columns that calibration never activates cost the ridge only: they are
+  ///    rounded to the nearest entry and influence no other.
   static Expected<Sensitivity> create(const LayerStatistics &statistics, int64_t rows, const std::string &layer,
                                       const SensitivityOptions &options = {});
 
