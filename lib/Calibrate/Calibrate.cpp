@@ -8,6 +8,7 @@
 #include "skim/Support/Threads.h"
 
 #include <algorithm>
+#include <ctime>
 #include <filesystem>
 
 using namespace skim;
@@ -310,8 +311,15 @@ void Run::discard(const Step &step) const {
   }
 }
 
-/// Rate of products like the model's own, on as many threads.
-static double measureProducts(const BlockModel &model, unsigned threads) {
+/// CPU time of all threads: other processes on the machine do not count.
+static double cpuSeconds() {
+  timespec now;
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+/// How long `report.flops` of products like the model's own take on as many threads.
+static void measureProducts(const BlockModel &model, unsigned threads, CalibrateReport &report) {
   int64_t m = 512, k = model.hiddenSize(), n = k;
   for (size_t part = 0; part < model.head(); ++part)
     for (const PartLayer &layer : model.layers(part))
@@ -323,17 +331,22 @@ static double measureProducts(const BlockModel &model, unsigned threads) {
     b[i].assign(k * n, 0.25f);
     c[i].assign(m * n, 0);
   }
-  double best = 0;
-  for (int turn = 0; turn < 4; ++turn) {
-    int64_t repeats = std::max<int64_t>(1, int64_t(2e9) / (2 * m * n * k)) * workers;
+  double flops = 2.0 * static_cast<double>(m * n * k), seconds = 0, cpu = 0;
+  int64_t repeats = std::max<int64_t>(1, static_cast<int64_t>(2e9 / flops)) * workers;
+  for (int turn = 0; turn < 5; ++turn) {
     Stopwatch watch;
+    double before = cpuSeconds();
     parallelFor(repeats, 1, workers, [&](size_t begin, size_t end, unsigned worker) {
       for (size_t i = begin; i < end; ++i)
         blasProduct(false, true, m, n, k, a[worker].data(), k, b[worker].data(), k, false, c[worker].data(), n);
     });
-    best = std::max(best, 2.0 * static_cast<double>(m * n * k) * static_cast<double>(repeats) / watch.seconds());
+    double share = report.flops / (flops * static_cast<double>(repeats));
+    double took = watch.seconds() * share, tookCpu = (cpuSeconds() - before) * share;
+    seconds = turn ? std::min(seconds, took) : took;
+    cpu = turn ? std::min(cpu, tookCpu) : tookCpu;
   }
-  return best;
+  report.productSeconds = seconds;
+  report.productCpuSeconds = cpu;
 }
 
 Error skim::calibrate(const BlockModel &model, const CalibrateOptions &options, CalibrateReport &report) {
@@ -343,7 +356,7 @@ Error skim::calibrate(const BlockModel &model, const CalibrateOptions &options, 
   if (!work)
     return work.takeError();
   Stopwatch watch;
-  double before = blasOperations();
+  double before = blasOperations(), cpuBefore = cpuSeconds();
   Run run(model, options, *work);
   Error error = run.prepare();
   if (!error)
@@ -354,10 +367,10 @@ Error skim::calibrate(const BlockModel &model, const CalibrateOptions &options, 
     return error;
   }
   report.seconds = watch.seconds();
+  report.cpuSeconds = cpuSeconds() - cpuBefore;
   report.tokens = run.tokens();
   report.sequences = options.sequences.size();
   report.flops = blasOperations() - before;
-  report.flopsPerSecond = measureProducts(model, options.threads);
-  report.productSeconds = report.flops / report.flopsPerSecond;
+  measureProducts(model, options.threads, report);
   return Error::success();
 }

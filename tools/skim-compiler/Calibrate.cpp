@@ -2,6 +2,7 @@
 
 #include "skim/Pipelines/Calibrate.h"
 #include "Command.h"
+#include "SelfGenerated.h"
 #include "skim/Quantize/Statistics.h"
 #include "skim/Support/Resources.h"
 
@@ -16,7 +17,7 @@ struct Options {
   CalibrateModelOptions calibrate;
   std::string tokenIds;
   std::vector<std::string> merge;
-  bool noGradients = false;
+  bool noGradients = false, selfGenerated = false;
 };
 } // namespace
 
@@ -29,8 +30,9 @@ static Error check(const Options &options) {
   }
   if (calibrate.model.empty())
     return fail("calibrate needs a model", "", "MODEL.onnx, or --merge", "none");
-  if (calibrate.text.empty() == options.tokenIds.empty())
-    return fail("calibrate needs a text", "", "either --text or --token-ids", calibrate.text.empty() ? "none" : "both");
+  if (int given = !calibrate.text.empty() + !options.tokenIds.empty() + options.selfGenerated; given != 1)
+    return fail("calibrate needs a text", "", "one of --text, --token-ids and --self-generated",
+                given ? "several" : "none");
   return Error::success();
 }
 
@@ -61,6 +63,12 @@ static Error run(const Options &given) {
       return lines.takeError();
     options.tokenIds = std::move(*lines);
   }
+  if (given.selfGenerated) {
+    Expected<std::vector<std::vector<int32_t>>> sequences = generateSequences(options);
+    if (!sequences)
+      return sequences.takeError();
+    options.tokenIds = std::move(*sequences);
+  }
   options.calibrate.progress = [&](const CalibrateProgress &step) { printProgress(step, watch); };
   CalibrateReport report;
   std::vector<Failure> failures;
@@ -69,9 +77,11 @@ static Error run(const Options &given) {
       std::fprintf(stderr, "skim: error: %s\n", failures[i].message().c_str());
     return failures.empty() ? Error(fail("calibration failed")) : Error(failures.back());
   }
-  std::fprintf(stderr, "products: %.3f TFLOP, %.1f s of sgemm at %.1f GFLOP/s; calibration took %.2f times that\n",
-               report.flops / 1e12, report.productSeconds, report.flopsPerSecond / 1e9,
-               report.seconds / report.productSeconds);
+  std::fprintf(stderr,
+               "products: %.3f TFLOP, %.1f s of sgemm; calibration took %.1f s, %.2f times that (%.2f times in CPU "
+               "time, %.1f s)\n",
+               report.flops / 1e12, report.productSeconds, report.seconds, report.seconds / report.productSeconds,
+               report.cpuSeconds / report.productCpuSeconds, report.cpuSeconds);
   std::fprintf(stderr, "%s: %llu tokens in %llu sequences, %.1f s, %.0f MiB peak anonymous memory\n",
                options.calibrate.output.c_str(), static_cast<unsigned long long>(report.tokens),
                static_cast<unsigned long long>(report.sequences), watch.seconds(), memory.peakBytes() / 1048576.0);
@@ -86,6 +96,7 @@ void skim::tool::addCalibrate(CLI::App &app, Action &action) {
   command->add_option("-o,--output", calibrate.calibrate.output, "the statistics file")->required();
   command->add_option("--text", calibrate.text, "UTF-8 text, tokenized whole; may be repeated");
   command->add_option("--token-ids", options->tokenIds, "one sequence of ids a line");
+  command->add_flag("--self-generated", options->selfGenerated, "text that the model itself samples");
   command->add_option("--sequences", calibrate.sequences, "sequences (default: 32, or all token ids)")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 24));
   command->add_option("--length", calibrate.length, "tokens of a sequence (default: 512, or the model's context)")

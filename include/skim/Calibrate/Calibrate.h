@@ -32,10 +32,10 @@ struct CalibrateOptions {
 /// What a run says at its end.
 struct CalibrateReport {
   uint64_t tokens = 0, sequences = 0;
-  double seconds = 0;
+  double seconds = 0, cpuSeconds = 0;
   /// Floating-point operations of BLAS products in this run, and how long they
-  /// would take at the rate that sgemm of the model's size reaches on the same threads.
-  double flops = 0, productSeconds = 0, flopsPerSecond = 0;
+  /// take by sgemm of the model's size on the same threads.
+  double flops = 0, productSeconds = 0, productCpuSeconds = 0;
 };
 
 /// Fails at a sequence of fewer than two tokens and at an id outside of the vocabulary.
