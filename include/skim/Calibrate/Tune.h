@@ -1,0 +1,40 @@
+//===- Tune.h - tables trained on the divergence from the model -*- C++ -*-===//
+//
+// Codes frozen, the tables of all linears (or scales of groups) are trained end
+// to end on KL(model ‖ quantized model), as PV-Tuning and EfficientQAT do. The
+// gradient is that of the compiled decoder blocks (BlockModel); head,
+// embeddings and norms stay as they are.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SKIM_CALIBRATE_TUNE_H
+#define SKIM_CALIBRATE_TUNE_H
+
+#include "skim/Calibrate/BlockModel.h"
+#include "skim/Quantize/TunableWeight.h"
+
+#include <functional>
+#include <map>
+
+namespace skim {
+
+struct TuneOptions {
+  /// Token ids; a step takes `batch` of them, in an order that `seed` shuffles.
+  std::vector<std::vector<int32_t>> sequences;
+  int steps = 40;
+  int batch = 2;
+  /// Adam's (0.9, 0.95); a value moves by about rate × the root mean square of
+  /// its row's values a step. Falls by a cosine to a tenth.
+  float rate = 0.004f;
+  uint64_t seed = 0;
+  unsigned threads = 0; ///< 0: all CPUs; the result does not depend on it
+  /// Told after every step: its number from 1 and the mean divergence of its tokens before it.
+  std::function<void(int step, double divergence)> progress;
+};
+
+/// Trains the values of `weights`, by layer name; layers that are not there keep
+/// the model's weights. Fails where a divergence is no number.
+Error tune(const BlockModel &model, std::map<std::string, TunableWeight> &weights, const TuneOptions &options);
+
+} // namespace skim
+
+#endif // SKIM_CALIBRATE_TUNE_H

@@ -1,0 +1,67 @@
+//===- TunableWeight.h - a weight as a function of its tables ---*- C++ -*-===//
+//
+// With the codes frozen, a quantized weight is linear in what remains: entries
+// of tables, or scales of groups. That is what end-to-end tuning trains
+// (PV-Tuning, EfficientQAT): the gradient of an entry is the sum of the
+// gradients of the weights that have its code.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SKIM_QUANTIZE_TUNABLEWEIGHT_H
+#define SKIM_QUANTIZE_TUNABLEWEIGHT_H
+
+#include "skim/Quantize/Matrix.h"
+
+#include <span>
+#include <vector>
+
+namespace skim {
+
+/// Rows of one leaf, in storage order.
+class TunablePart {
+public:
+  /// From components as quantizeCodebook makes them. `rows`: where each stored
+  /// row lies in the weight.
+  static TunablePart codebook(const QuantizedMatrix &matrix, const CodebookFormat &format, std::vector<uint32_t> rows);
+  /// From components as quantizeUniform makes them; zeros stay as they are.
+  static TunablePart uniform(const QuantizedMatrix &matrix, const UniformFormat &format, std::vector<uint32_t> rows);
+
+  /// The numbers that are trained: entries [n, 2^bits] or scales [n, groups], row by row.
+  std::vector<float> &values() { return parameters; }
+  const std::vector<float> &values() const { return parameters; }
+  /// How many of them a stored row has.
+  int64_t valuesPerRow() const { return perRow; }
+  int64_t numRows() const { return static_cast<int64_t>(rows.size()); }
+
+  /// Stored rows [begin, end) into `weight` [N, columns], each at its place.
+  void decode(int64_t begin, int64_t end, const float *alpha, float *weight) const;
+  /// The gradient of the values of stored rows [begin, end) from that of the
+  /// weight [N, columns], added to `out` (as values()).
+  void accumulate(int64_t begin, int64_t end, const float *alpha, const float *weightGradient, float *out) const;
+
+  /// The components of `matrix` with the trained values in place of the old
+  /// ones, in their stored type. Int8 tables keep the order of their codes.
+  void store(QuantizedMatrix &matrix) const;
+
+private:
+  bool isCodebook = true;
+  int64_t columns = 0, perRow = 0, group = 0;
+  std::vector<uint32_t> rows;
+  std::vector<uint8_t> codes;    // [n, columns]
+  std::vector<float> offsets;    // uniform: zero points [n, groups], in codes
+  std::vector<float> parameters; // [n, perRow]
+  DType type = DType::F16;       // of the stored values
+};
+
+/// A whole weight in parts, with an optional scaling vector.
+struct TunableWeight {
+  int64_t rows = 0, columns = 0;
+  std::vector<TunablePart> parts;
+  std::vector<float> alpha; ///< [columns], or empty
+
+  /// [rows, columns]
+  void decode(float *out, unsigned threads) const;
+};
+
+} // namespace skim
+
+#endif // SKIM_QUANTIZE_TUNABLEWEIGHT_H

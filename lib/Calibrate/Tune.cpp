@@ -1,0 +1,293 @@
+//===- Tune.cpp - tables trained on the divergence from the model ------------===//
+
+#include "skim/Calibrate/Tune.h"
+
+#include "skim/Support/Threads.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+
+using namespace skim;
+
+namespace {
+/// What one sequence of a step needs between forward and backward.
+struct Pass {
+  std::span<const int32_t> tokens;
+  std::vector<std::vector<float>> hidden; // [parts][n · hidden]: input of each part of the quantized model
+  std::vector<float> teacher;             // hidden state of the model itself
+  std::vector<float> logits, target;      // [n · vocabulary]
+  std::vector<float> adjoint, next;
+  std::vector<std::vector<float>> x, dz;
+  double divergence = 0;
+};
+
+/// First and second moments of one part's values.
+struct Moments {
+  std::vector<float> first, second, gradient;
+  std::vector<float> unit; // [rows]: what a step is measured by
+};
+
+class Tuner {
+public:
+  Tuner(const BlockModel &model, std::map<std::string, TunableWeight> &weights, const TuneOptions &options)
+      : model(model), weights(weights), options(options) {}
+  Error run();
+
+private:
+  Error prepare();
+  Error step(int number, std::span<const size_t> sequences);
+  Error forward(std::vector<Pass> &passes);
+  Error head(std::vector<Pass> &passes);
+  Error backward(std::vector<Pass> &passes);
+  void update(int number);
+  /// A part's weights, with the quantized ones in place of the model's.
+  Expected<PartWeights> quantized(size_t part, const PartWeights &dense) const;
+  void eachPass(std::vector<Pass> &passes, const std::function<void(Pass &)> &body) const {
+    parallelFor(passes.size(), 1, options.threads, [&](size_t begin, size_t end, unsigned) {
+      for (size_t i = begin; i < end; ++i)
+        body(passes[i]);
+    });
+  }
+
+  const BlockModel &model;
+  std::map<std::string, TunableWeight> &weights;
+  const TuneOptions &options;
+  std::map<std::string, std::vector<Moments>> moments;
+};
+} // namespace
+
+static constexpr float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f;
+/// Rows of values that a thread takes at once.
+static constexpr size_t grain = 16;
+
+Error Tuner::prepare() {
+  for (auto &[name, weight] : weights)
+    for (TunablePart &part : weight.parts) {
+      Moments state;
+      state.first.assign(part.values().size(), 0.0f);
+      state.second = state.gradient = state.first;
+      for (int64_t row = 0; row < part.numRows(); ++row) {
+        double squares = 0;
+        for (int64_t i = 0; i < part.valuesPerRow(); ++i)
+          squares += double(part.values()[row * part.valuesPerRow() + i]) * part.values()[row * part.valuesPerRow() + i];
+        state.unit.push_back(static_cast<float>(std::sqrt(squares / double(part.valuesPerRow()))));
+      }
+      moments[name].push_back(std::move(state));
+    }
+  return Error::success();
+}
+
+Expected<PartWeights> Tuner::quantized(size_t part, const PartWeights &dense) const {
+  PartWeights result = dense;
+  for (const PartLayer &layer : model.layers(part)) {
+    auto found = weights.find(layer.name);
+    if (found == weights.end())
+      continue;
+    if (found->second.rows != layer.rows || found->second.columns != layer.columns)
+      return fail("tuned weight does not fit the model", layer.name,
+                  std::to_string(layer.rows) + "x" + std::to_string(layer.columns),
+                  std::to_string(found->second.rows) + "x" + std::to_string(found->second.columns));
+    found->second.decode(result.arrays[layer.weight].data(), options.threads);
+  }
+  return result;
+}
+
+/// Hidden states of the model and of the quantized one, side by side.
+Error Tuner::forward(std::vector<Pass> &passes) {
+  eachPass(passes, [&](Pass &pass) {
+    pass.hidden.resize(model.parts());
+    for (std::vector<float> &hidden : pass.hidden)
+      hidden.resize(pass.tokens.size() * model.hiddenSize());
+    model.embed(pass.tokens, pass.hidden[0].data());
+    pass.teacher = pass.next = pass.hidden[0];
+  });
+  for (size_t part = 0; part < model.head(); ++part) {
+    Expected<PartWeights> dense = model.load(part);
+    if (!dense)
+      return dense.takeError();
+    Expected<PartWeights> student = quantized(part, *dense);
+    if (!student)
+      return student.takeError();
+    eachPass(passes, [&](Pass &pass) {
+      model.forward(part, *dense, pass.tokens, pass.teacher.data(), pass.next.data());
+      std::swap(pass.teacher, pass.next);
+      model.forward(part, *student, pass.tokens, pass.hidden[part].data(), pass.hidden[part + 1].data());
+    });
+  }
+  return Error::success();
+}
+
+/// KL(p ‖ q) of each token and its adjoint (q − p) ÷ tokens, in place of `logits`.
+static double divergence(const float *target, float *logits, int64_t vocabulary, float share) {
+  auto normalizer = [&](const float *row) {
+    float most = *std::max_element(row, row + vocabulary);
+    double sum = 0;
+    for (int64_t i = 0; i < vocabulary; ++i)
+      sum += std::exp(row[i] - most);
+    return static_cast<float>(most + std::log(sum));
+  };
+  float p = normalizer(target), q = normalizer(logits);
+  double sum = 0;
+  for (int64_t i = 0; i < vocabulary; ++i) {
+    float logP = target[i] - p, logQ = logits[i] - q, probability = std::exp(logP);
+    sum += double(probability) * (logP - logQ);
+    logits[i] = (std::exp(logQ) - probability) * share;
+  }
+  return sum;
+}
+
+Error Tuner::head(std::vector<Pass> &passes) {
+  Expected<PartWeights> dense = model.load(model.head());
+  if (!dense)
+    return dense.takeError();
+  int64_t vocabulary = model.vocabulary();
+  size_t tokens = 0;
+  for (const Pass &pass : passes)
+    tokens += pass.tokens.size();
+  eachPass(passes, [&](Pass &pass) {
+    size_t count = pass.tokens.size();
+    pass.logits.resize(count * vocabulary);
+    pass.target.resize(count * vocabulary);
+    model.logits(*dense, count, pass.teacher.data(), pass.target.data());
+    model.logits(*dense, count, pass.hidden[model.head()].data(), pass.logits.data());
+    pass.divergence = 0;
+    for (size_t i = 0; i < count; ++i)
+      pass.divergence += divergence(pass.target.data() + i * vocabulary, pass.logits.data() + i * vocabulary,
+                                    vocabulary, 1.0f / static_cast<float>(tokens));
+    pass.adjoint.resize(count * model.hiddenSize());
+    model.logitsBackward(*dense, count, pass.hidden[model.head()].data(), pass.logits.data(), pass.adjoint.data());
+  });
+  return Error::success();
+}
+
+/// Gradients of all values, summed over sequences in their order.
+Error Tuner::backward(std::vector<Pass> &passes) {
+  for (size_t part = model.head(); part-- > 0;) {
+    Expected<PartWeights> dense = model.load(part);
+    if (!dense)
+      return dense.takeError();
+    Expected<PartWeights> student = quantized(part, *dense);
+    if (!student)
+      return student.takeError();
+    const std::vector<PartLayer> &layers = model.layers(part);
+    eachPass(passes, [&](Pass &pass) {
+      size_t count = pass.tokens.size();
+      std::vector<float *> x, dz;
+      pass.x.resize(model.inputs(part).size());
+      for (auto [values, input] : llvm::zip(pass.x, model.inputs(part))) {
+        values.resize(count * input.columns);
+        x.push_back(values.data());
+      }
+      pass.dz.resize(layers.size());
+      for (auto [values, layer] : llvm::zip(pass.dz, layers)) {
+        values.resize(count * layer.rows);
+        dz.push_back(values.data());
+      }
+      pass.next.resize(pass.adjoint.size());
+      model.backward(part, *student, pass.tokens, pass.hidden[part].data(), pass.adjoint.data(), pass.next.data(), x,
+                     dz);
+      std::swap(pass.adjoint, pass.next);
+    });
+    for (size_t index = 0; index < layers.size(); ++index) {
+      const PartLayer &layer = layers[index];
+      auto found = weights.find(layer.name);
+      if (found == weights.end())
+        continue;
+      // dW of fixed stripes of rows, each by one thread over all sequences in their order.
+      std::vector<float> gradient(layer.rows * layer.columns);
+      constexpr int64_t stripe = 64;
+      parallelFor((layer.rows + stripe - 1) / stripe, 1, options.threads, [&](size_t begin, size_t end, unsigned) {
+        int64_t first = int64_t(begin) * stripe, count = std::min(layer.rows, int64_t(end) * stripe) - first;
+        for (size_t i = 0; i < passes.size(); ++i)
+          blasProduct(/*transposeA=*/true, /*transposeB=*/false, count, layer.columns,
+                      static_cast<int64_t>(passes[i].tokens.size()), passes[i].dz[index].data() + first, layer.rows,
+                      passes[i].x[layer.input].data(), layer.columns, /*accumulate=*/i > 0,
+                      gradient.data() + first * layer.columns, layer.columns);
+      });
+      const TunableWeight &weight = found->second;
+      for (auto [values, state] : llvm::zip(weight.parts, moments[layer.name])) {
+        std::fill(state.gradient.begin(), state.gradient.end(), 0.0f);
+        parallelFor(values.numRows(), grain, options.threads, [&](size_t begin, size_t end, unsigned) {
+          values.accumulate(begin, end, weight.alpha.empty() ? nullptr : weight.alpha.data(), gradient.data(),
+                            state.gradient.data());
+        });
+      }
+    }
+  }
+  return Error::success();
+}
+
+/// Adam on all values.
+void Tuner::update(int number) {
+  float progress = options.steps > 1 ? float(number - 1) / float(options.steps - 1) : 0;
+  float rate = options.rate * (0.55f + 0.45f * std::cos(3.14159265f * progress));
+  float correct1 = 1 - std::pow(beta1, float(number)), correct2 = 1 - std::pow(beta2, float(number));
+  for (auto &[name, weight] : weights)
+    for (auto [part, state] : llvm::zip(weight.parts, moments[name]))
+      parallelFor(part.numRows(), grain, options.threads, [&](size_t begin, size_t end, unsigned) {
+        int64_t perRow = part.valuesPerRow();
+        for (size_t row = begin; row < end; ++row)
+          for (int64_t i = row * perRow; i < int64_t(row + 1) * perRow; ++i) {
+            // In units of the row, so that epsilon means the same everywhere.
+            float gradient = state.gradient[i] * state.unit[row];
+            state.first[i] = beta1 * state.first[i] + (1 - beta1) * gradient;
+            state.second[i] = beta2 * state.second[i] + (1 - beta2) * gradient * gradient;
+            float change = state.first[i] / correct1 / (std::sqrt(state.second[i] / correct2) + epsilon);
+            part.values()[i] -= rate * state.unit[row] * change;
+          }
+      });
+}
+
+Error Tuner::step(int number, std::span<const size_t> sequences) {
+  std::vector<Pass> passes(sequences.size());
+  for (auto [pass, index] : llvm::zip(passes, sequences))
+    pass.tokens = options.sequences[index];
+  for (auto part : {&Tuner::forward, &Tuner::head, &Tuner::backward})
+    if (Error error = (this->*part)(passes))
+      return error;
+  double sum = 0;
+  size_t tokens = 0;
+  for (const Pass &pass : passes) {
+    sum += pass.divergence;
+    tokens += pass.tokens.size();
+  }
+  if (!std::isfinite(sum))
+    return fail("tuning diverged", "step " + std::to_string(number), "a finite divergence", std::to_string(sum),
+                "tune with fewer steps");
+  update(number);
+  if (options.progress)
+    options.progress(number, sum / double(tokens));
+  return Error::success();
+}
+
+Error Tuner::run() {
+  if (Error error = prepare())
+    return error;
+  std::vector<size_t> order(options.sequences.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  std::mt19937_64 random(options.seed);
+  size_t next = order.size();
+  for (int number = 1; number <= options.steps; ++number) {
+    std::vector<size_t> chosen;
+    while (chosen.size() < size_t(std::max(1, options.batch))) {
+      if (next == order.size()) {
+        // Not std::shuffle, whose result is the library's affair.
+        for (size_t i = order.size(); i > 1; --i)
+          std::swap(order[i - 1], order[random() % i]);
+        next = 0;
+      }
+      chosen.push_back(order[next++]);
+    }
+    if (Error error = step(number, chosen))
+      return error;
+  }
+  return Error::success();
+}
+
+Error skim::tune(const BlockModel &model, std::map<std::string, TunableWeight> &weights, const TuneOptions &options) {
+  if (options.sequences.empty())
+    return fail("nothing to tune on", "", "sequences of tokens", "none");
+  return Tuner(model, weights, options).run();
+}

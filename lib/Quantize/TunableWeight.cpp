@@ -1,0 +1,153 @@
+#include "skim/Quantize/TunableWeight.h"
+
+#include "TableRounding.h"
+#include "skim/Quantize/BitPacking.h"
+#include "skim/Support/Float16.h"
+#include "skim/Support/Threads.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+using namespace skim;
+
+static float loadHalf(DType type, const std::vector<uint8_t> &bytes, size_t index) {
+  if (type == DType::F32) {
+    float value;
+    std::memcpy(&value, bytes.data() + 4 * index, 4);
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, bytes.data() + 2 * index, 2);
+  return type == DType::BF16 ? bf16ToF32(half) : f16ToF32(half);
+}
+
+static void storeHalf(DType type, std::vector<uint8_t> &bytes, size_t index, float value) {
+  if (type == DType::F32) {
+    std::memcpy(bytes.data() + 4 * index, &value, 4);
+    return;
+  }
+  uint16_t half = type == DType::BF16 ? f32ToBF16(value) : f32ToF16(value);
+  std::memcpy(bytes.data() + 2 * index, &half, 2);
+}
+
+static QuantizedMatrix::Component *findComponent(QuantizedMatrix &matrix, std::string_view name) {
+  return const_cast<QuantizedMatrix::Component *>(std::as_const(matrix).find(name));
+}
+
+TunablePart TunablePart::codebook(const QuantizedMatrix &matrix, const CodebookFormat &format,
+                                  std::vector<uint32_t> rows) {
+  TunablePart part;
+  part.columns = matrix.columns;
+  part.perRow = int64_t(1) << format.bits;
+  part.rows = std::move(rows);
+  part.type = format.table;
+  part.codes.resize(matrix.rows * matrix.columns);
+  part.parameters.resize(matrix.rows * part.perRow);
+  const QuantizedMatrix::Component &codes = *matrix.find("codes"), &table = *matrix.find("table");
+  const QuantizedMatrix::Component *scale = matrix.find("table_scale");
+  for (int64_t n = 0; n < matrix.rows; ++n) {
+    unpackBits(codes.bytes.data() + codes.spec.rowBytes * n, matrix.columns, format.bits,
+               part.codes.data() + n * matrix.columns);
+    for (int64_t i = n * part.perRow; i < (n + 1) * part.perRow; ++i)
+      part.parameters[i] = scale ? static_cast<int8_t>(table.bytes[i]) * loadHalf(DType::F16, scale->bytes, n)
+                                 : loadHalf(format.table, table.bytes, i);
+  }
+  return part;
+}
+
+TunablePart TunablePart::uniform(const QuantizedMatrix &matrix, const UniformFormat &format,
+                                 std::vector<uint32_t> rows) {
+  TunablePart part;
+  part.isCodebook = false;
+  part.columns = matrix.columns;
+  part.group = format.groupSize(matrix.columns);
+  part.perRow = format.numGroups(matrix.columns);
+  part.rows = std::move(rows);
+  part.type = format.scale;
+  part.codes.resize(matrix.rows * matrix.columns);
+  const QuantizedMatrix::Component &codes = *matrix.find("codes"), &scales = *matrix.find("scales");
+  const QuantizedMatrix::Component *zeros = matrix.find("zeros");
+  std::vector<uint8_t> packed(part.perRow);
+  for (int64_t n = 0; n < matrix.rows; ++n) {
+    unpackBits(codes.bytes.data() + codes.spec.rowBytes * n, matrix.columns, format.bits,
+               part.codes.data() + n * matrix.columns);
+    if (zeros && !format.floatZero)
+      unpackBits(zeros->bytes.data() + zeros->spec.rowBytes * n, part.perRow, format.bits, packed.data());
+    for (int64_t g = 0; g < part.perRow; ++g) {
+      part.parameters.push_back(loadHalf(format.scale, scales.bytes, n * part.perRow + g));
+      part.offsets.push_back(!format.asymmetric ? float(1u << (format.bits - 1))
+                             : format.floatZero ? loadHalf(DType::F16, zeros->bytes, n * part.perRow + g)
+                                                : float(packed[g]));
+    }
+  }
+  return part;
+}
+
+void TunablePart::decode(int64_t begin, int64_t end, const float *alpha, float *weight) const {
+  for (int64_t n = begin; n < end; ++n) {
+    const uint8_t *code = codes.data() + n * columns;
+    const float *value = parameters.data() + n * perRow;
+    float *out = weight + int64_t(rows[n]) * columns;
+    if (isCodebook)
+      for (int64_t k = 0; k < columns; ++k)
+        out[k] = value[code[k]];
+    else
+      for (int64_t k = 0; k < columns; ++k)
+        out[k] = value[k / group] * (float(code[k]) - offsets[n * perRow + k / group]);
+    if (alpha)
+      for (int64_t k = 0; k < columns; ++k)
+        out[k] *= alpha[k];
+  }
+}
+
+void TunablePart::accumulate(int64_t begin, int64_t end, const float *alpha, const float *weightGradient,
+                             float *out) const {
+  for (int64_t n = begin; n < end; ++n) {
+    const uint8_t *code = codes.data() + n * columns;
+    const float *gradient = weightGradient + int64_t(rows[n]) * columns;
+    float *sum = out + n * perRow;
+    for (int64_t k = 0; k < columns; ++k) {
+      float value = alpha ? gradient[k] * alpha[k] : gradient[k];
+      if (isCodebook)
+        sum[code[k]] += value;
+      else
+        sum[k / group] += value * (float(code[k]) - offsets[n * perRow + k / group]);
+    }
+  }
+}
+
+void TunablePart::store(QuantizedMatrix &matrix) const {
+  if (!isCodebook) {
+    std::vector<uint8_t> &bytes = findComponent(matrix, "scales")->bytes;
+    for (size_t i = 0; i < parameters.size(); ++i)
+      storeHalf(type, bytes, i, parameters[i]);
+    return;
+  }
+  std::vector<uint8_t> &table = findComponent(matrix, "table")->bytes;
+  QuantizedMatrix::Component *scales = findComponent(matrix, "table_scale");
+  std::vector<float> entries(perRow);
+  for (int64_t n = 0; n < numRows(); ++n) {
+    std::copy_n(parameters.begin() + n * perRow, perRow, entries.begin());
+    if (!scales) {
+      for (int64_t i = 0; i < perRow; ++i)
+        storeHalf(type, table, n * perRow + i, entries[i]);
+      continue;
+    }
+    float largest = 0;
+    for (float entry : entries)
+      largest = std::max(largest, std::fabs(entry));
+    float scale = tableScaleFor(largest);
+    storeHalf(DType::F16, scales->bytes, n, scale);
+    for (int64_t i = 0; i < perRow; ++i)
+      table[n * perRow + i] =
+          static_cast<uint8_t>(scale > 0 ? std::clamp(std::nearbyint(entries[i] / scale), -128.0f, 127.0f) : 0.0f);
+  }
+}
+
+void TunableWeight::decode(float *out, unsigned threads) const {
+  for (const TunablePart &part : parts)
+    parallelFor(part.numRows(), 16, threads, [&](size_t begin, size_t end, unsigned) {
+      part.decode(begin, end, alpha.empty() ? nullptr : alpha.data(), out);
+    });
+}
