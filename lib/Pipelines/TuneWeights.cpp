@@ -1,0 +1,191 @@
+//===- TuneWeights.cpp - trains what a weights file holds -------------------===//
+
+#include "TuneWeights.h"
+
+#include "skim/Analysis/WeightReader.h"
+#include "skim/Skim/SkimOps.h"
+#include "skim/Support/Float16.h"
+#include "llvm/Support/Endian.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+using namespace mlir;
+using namespace skim;
+
+namespace {
+/// A leaf of a weight, with the places of its components in the file.
+struct StoredPart {
+  QuantizedMatrix matrix;
+  std::vector<uint64_t> offsets; // of the components
+};
+
+struct StoredWeight {
+  std::vector<StoredPart> parts;
+};
+
+class WeightTuner {
+public:
+  explicit WeightTuner(const std::string &path) : path(path) {}
+  ~WeightTuner() {
+    if (descriptor >= 0)
+      ::close(descriptor);
+  }
+  Error open() {
+    descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    return descriptor < 0 ? fail("cannot open", path, "a file to change", std::strerror(errno)) : Error::success();
+  }
+  Error add(LinearOp linear);
+  Error store();
+
+  std::map<std::string, TunableWeight> weights;
+
+private:
+  Expected<std::vector<uint8_t>> read(Value component) const;
+  Error addLeaf(Attribute leaf, ArrayRef<Value> components, int64_t rows, int64_t columns,
+                std::vector<uint32_t> places, TunableWeight &weight, StoredWeight &stored);
+
+  std::string path;
+  int descriptor = -1;
+  std::map<std::string, StoredWeight> storedOf;
+};
+} // namespace
+
+static UniformFormat formatOf(UniformAttr attr) {
+  UniformFormat format;
+  format.bits = attr.getBits();
+  format.group = attr.getGroup();
+  format.asymmetric = attr.getAsymmetric();
+  format.floatZero = static_cast<bool>(attr.getZeroType());
+  format.scale = *dtypeOf(attr.getScaleType());
+  return format;
+}
+
+static CodebookFormat formatOf(CodebookAttr attr) {
+  return {attr.getBits(), attr.getTable().isInteger(8) ? DType::I8 : *dtypeOf(attr.getTable()), attr.getTensorScope()};
+}
+
+/// Whether training has something to do with this leaf.
+static bool isTunable(Attribute leaf) {
+  auto codebook = dyn_cast<CodebookAttr>(leaf);
+  return isa<UniformAttr>(leaf) || (codebook && !codebook.getTensorScope());
+}
+
+Expected<std::vector<uint8_t>> WeightTuner::read(Value component) const {
+  auto external = component.getDefiningOp<ExternalOp>();
+  auto type = cast<RankedTensorType>(component.getType());
+  if (!external)
+    return fail("cannot tune", path, "components in the weights file", "another operation");
+  std::vector<uint8_t> bytes(type.getNumElements() * type.getElementTypeBitWidth() / 8);
+  if (::pread(descriptor, bytes.data(), bytes.size(), external.getOffset()) != static_cast<ssize_t>(bytes.size()))
+    return fail("cannot read", path, std::to_string(bytes.size()) + " bytes", std::strerror(errno));
+  return bytes;
+}
+
+Error WeightTuner::addLeaf(Attribute leaf, ArrayRef<Value> components, int64_t rows, int64_t columns,
+                           std::vector<uint32_t> places, TunableWeight &weight, StoredWeight &stored) {
+  auto uniform = dyn_cast<UniformAttr>(leaf);
+  std::vector<ComponentSpec> specs = uniform ? componentsOf(formatOf(uniform), rows, columns)
+                                             : componentsOf(formatOf(cast<CodebookAttr>(leaf)), rows, columns);
+  StoredPart part;
+  part.matrix.rows = rows;
+  part.matrix.columns = columns;
+  for (auto [spec, value] : llvm::zip(specs, components)) {
+    Expected<std::vector<uint8_t>> bytes = read(value);
+    if (!bytes)
+      return bytes.takeError();
+    part.matrix.components.push_back({spec, std::move(*bytes)});
+    part.offsets.push_back(value.getDefiningOp<ExternalOp>().getOffset());
+  }
+  weight.parts.push_back(
+      uniform ? TunablePart::uniform(part.matrix, formatOf(uniform), std::move(places))
+              : TunablePart::codebook(part.matrix, formatOf(cast<CodebookAttr>(leaf)), std::move(places)));
+  stored.parts.push_back(std::move(part));
+  return Error::success();
+}
+
+Error WeightTuner::add(LinearOp linear) {
+  std::string name = linear.getLayer().value_or("").str();
+  auto type = cast<RankedTensorType>(linear.getWeight().getType());
+  Attribute term = getEncoding(type);
+  auto assemble = linear.getWeight().getDefiningOp<AssembleOp>();
+  // The head belongs to the embeddings, whose gradient nobody computes.
+  if (!term || !assemble || name.empty() || name == "lm_head" || weights.count(name))
+    return Error::success();
+  SmallVector<Value> components(assemble.getComponents());
+  TunableWeight weight;
+  StoredWeight stored;
+  weight.rows = type.getDimSize(0);
+  weight.columns = type.getDimSize(1);
+  if (auto scaled = dyn_cast<ScaledAttr>(term)) {
+    Expected<std::vector<uint8_t>> bytes = read(components.pop_back_val());
+    if (!bytes)
+      return bytes.takeError();
+    for (int64_t k = 0; k < weight.columns; ++k)
+      weight.alpha.push_back(f16ToF32(llvm::support::endian::read16le(bytes->data() + 2 * k)));
+    term = scaled.getInner();
+  }
+  std::vector<uint32_t> places(weight.rows);
+  for (int64_t row = 0; row < weight.rows; ++row)
+    places[row] = static_cast<uint32_t>(row);
+  SmallVector<Attribute> leaves = {term};
+  SmallVector<int64_t> counts = {weight.rows};
+  if (auto rows = dyn_cast<RowsAttr>(term)) {
+    Expected<std::vector<uint8_t>> bytes = read(components.pop_back_val());
+    if (!bytes)
+      return bytes.takeError();
+    bool wide = weight.rows > 65536;
+    for (int64_t row = 0; row < weight.rows; ++row)
+      places[row] = wide ? llvm::support::endian::read32le(bytes->data() + 4 * row)
+                         : llvm::support::endian::read16le(bytes->data() + 2 * row);
+    leaves.assign(rows.getParts().begin(), rows.getParts().end());
+    counts.assign(rows.getCounts().begin(), rows.getCounts().end());
+  }
+  if (!llvm::all_of(leaves, isTunable))
+    return Error::success();
+  int64_t first = 0;
+  ArrayRef<Value> left = components;
+  for (auto [leaf, count] : llvm::zip(leaves, counts)) {
+    size_t used = getComponents(cast<WeightEncoding>(leaf), {count, weight.columns}).size();
+    if (Error error = addLeaf(leaf, left.take_front(used), count, weight.columns,
+                              std::vector<uint32_t>(places.begin() + first, places.begin() + first + count), weight,
+                              stored))
+      return error;
+    left = left.drop_front(used);
+    first += count;
+  }
+  weights.emplace(name, std::move(weight));
+  storedOf.emplace(name, std::move(stored));
+  return Error::success();
+}
+
+Error WeightTuner::store() {
+  for (auto &[name, stored] : storedOf)
+    for (auto [part, trained] : llvm::zip(stored.parts, weights.at(name).parts)) {
+      trained.store(part.matrix);
+      for (auto [component, offset] : llvm::zip(part.matrix.components, part.offsets))
+        if (::pwrite(descriptor, component.bytes.data(), component.bytes.size(), offset) !=
+            static_cast<ssize_t>(component.bytes.size()))
+          return fail("cannot write", path, std::to_string(component.bytes.size()) + " bytes", std::strerror(errno));
+    }
+  return Error::success();
+}
+
+Error skim::tuneWeights(ModuleOp quantized, const std::string &weights, const BlockModel &model,
+                        const TuneOptions &options) {
+  WeightTuner tuner(weights);
+  if (Error error = tuner.open())
+    return error;
+  Error failure;
+  quantized.walk([&](LinearOp linear) {
+    if (!failure)
+      failure = tuner.add(linear);
+  });
+  if (failure)
+    return failure;
+  if (tuner.weights.empty())
+    return fail("nothing to tune", "--tune", "linears in uniform or codebook formats", "none");
+  if (Error error = tune(model, tuner.weights, options))
+    return error;
+  return tuner.store();
+}

@@ -1,0 +1,20 @@
+//===- TuneWeights.h - trains what a weights file holds ---------*- C++ -*-===//
+#ifndef SKIM_LIB_PIPELINES_TUNEWEIGHTS_H
+#define SKIM_LIB_PIPELINES_TUNEWEIGHTS_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "skim/Calibrate/Tune.h"
+
+#include <string>
+
+namespace skim {
+
+/// Tunes the tables and scales of all linears of `quantized`, whose externals
+/// lie in the file `weights`, and writes them there in their stored types.
+/// Formats without such numbers (dense, block_float, planes) stay as they are.
+Error tuneWeights(mlir::ModuleOp quantized, const std::string &weights, const BlockModel &model,
+                  const TuneOptions &options);
+
+} // namespace skim
+
+#endif // SKIM_LIB_PIPELINES_TUNEWEIGHTS_H
