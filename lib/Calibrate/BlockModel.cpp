@@ -5,6 +5,7 @@
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Pass/PassManager.h"
+#include "skim/LM/LMOps.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Transforms/Differentiate.h"
 #include "skim/Transforms/OutlineBlocks.h"
@@ -41,6 +42,24 @@ static void addObserve(func::FuncOp function, bool withResult) {
   copy.setFunctionType(b.getFunctionType(copy.getArgumentTypes(), ValueRange(returned).getTypes()));
   // Attributes of results are not those of the new ones.
   copy.removeResAttrsAttr();
+}
+
+/// Adds `NAME_logits`: the head without its loss, for losses of other kinds.
+/// Null if the head does not end in a cross entropy.
+static func::FuncOp addLogits(func::FuncOp head) {
+  OpBuilder b(head);
+  b.setInsertionPointAfter(head);
+  auto copy = cast<func::FuncOp>(b.clone(*head));
+  copy.setName((head.getName() + "_logits").str());
+  auto exit = cast<func::ReturnOp>(copy.getBody().front().getTerminator());
+  auto loss = exit.getOperand(0).getDefiningOp<lm::CrossEntropyOp>();
+  if (!loss)
+    return {};
+  exit.getOperandsMutable().assign(loss.getLogits());
+  loss.erase();
+  copy.setFunctionType(b.getFunctionType(copy.getArgumentTypes(), exit.getOperandTypes()));
+  copy.removeResAttrsAttr();
+  return copy;
 }
 
 /// The head's own input is observed, but not the adjoint of all logits.
@@ -224,6 +243,9 @@ Error BlockModel::Builder::compile() {
     if (function == head)
       dropOutputAdjoints(*backward);
   }
+  func::FuncOp logits = model.gradients ? addLogits(head) : func::FuncOp();
+  if (logits && mlir::failed(differentiate(logits, {0}, /*observe=*/false)))
+    return failed("differentiating the head");
   // The whole was a list of parts; only they are compiled.
   OwningOpRef<ModuleOp> code = cast<ModuleOp>(module->clone());
   code->lookupSymbol<func::FuncOp>("forward").erase();
@@ -234,6 +256,8 @@ Error BlockModel::Builder::compile() {
   if (!library)
     return library.takeError();
   model.library = std::move(*library);
+  model.headLogits = model.library->find((head.getName() + "_logits").str());
+  model.headLogitsBackward = model.library->find((head.getName() + "_logits_vjp").str());
   for (auto [part, function] : llvm::zip(model.partList, functions)) {
     std::string name = function.getName().str();
     part.forward = model.library->find(name);
@@ -359,4 +383,22 @@ void BlockModel::lossBackward(const PartWeights &weights, std::span<const int32_
   inputs.push_back(lossAdjoint);
   void *outputs[] = {inAdjoint, x};
   partList.back().backward->run(inputs, outputs, static_cast<int64_t>(targets.size()));
+}
+
+void BlockModel::logits(const PartWeights &weights, size_t count, const float *in, float *out) const {
+  std::vector<const void *> inputs;
+  std::vector<int32_t> targets(count); // an argument that nothing reads
+  gather(partList.back(), weights, targets.data(), in, inputs);
+  void *outputs[] = {out};
+  headLogits->run(inputs, outputs, static_cast<int64_t>(count));
+}
+
+void BlockModel::logitsBackward(const PartWeights &weights, size_t count, const float *in, const float *outAdjoint,
+                                float *inAdjoint) const {
+  std::vector<const void *> inputs;
+  std::vector<int32_t> targets(count);
+  gather(partList.back(), weights, targets.data(), in, inputs);
+  inputs.push_back(outAdjoint);
+  void *outputs[] = {inAdjoint};
+  headLogitsBackward->run(inputs, outputs, static_cast<int64_t>(count));
 }

@@ -71,7 +71,8 @@ Error Tuner::prepare() {
       for (int64_t row = 0; row < part.numRows(); ++row) {
         double squares = 0;
         for (int64_t i = 0; i < part.valuesPerRow(); ++i)
-          squares += double(part.values()[row * part.valuesPerRow() + i]) * part.values()[row * part.valuesPerRow() + i];
+          squares +=
+              double(part.values()[row * part.valuesPerRow() + i]) * part.values()[row * part.valuesPerRow() + i];
         state.unit.push_back(static_cast<float>(std::sqrt(squares / double(part.valuesPerRow()))));
       }
       moments[name].push_back(std::move(state));

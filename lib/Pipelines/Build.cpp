@@ -4,6 +4,7 @@
 
 #include "Budget.h"
 #include "Manifest.h"
+#include "TuneWeights.h"
 #include "mlir/Bytecode/BytecodeWriter.h"
 #include "mlir/IR/AsmState.h"
 #include "mlir/Parser/Parser.h"
@@ -85,6 +86,8 @@ private:
     });
   }
   bool load();
+  bool calibrate();
+  bool tune(const std::string &weights);
   bool allocate();
   bool chooseFormat();
   bool quantize(const std::string &weights);
@@ -99,6 +102,8 @@ private:
   OwningOpRef<ModuleOp> module;
   std::optional<AtomicDirectory> work;
   CalibrationFiles files;
+  std::string statistics;     // the file, given or made here
+  bool ownStatistics = false; // made for this build alone
   Manifest manifest;
   std::vector<TargetInfo> targets;
   bool stop = false;
@@ -179,16 +184,16 @@ bool Build::finishPhase(Phase phase, ModuleOp target) {
 Expected<CalibrationFiles> Build::calibrationFiles() {
   CalibrationFiles files;
   files.base = folderOf(options.model);
-  files.statistics = options.statistics;
+  files.statistics = statistics;
   files.threads = options.threads;
-  if (options.statistics.empty())
+  if (statistics.empty())
     return files;
   Expected<std::string> hash = sha256OfFile(options.model);
   if (!hash)
     return hash.takeError();
   files.modelHash = *hash;
   const AllocateOptions &allocate = options.allocate;
-  files.record = options.statistics + (allocate.asPublished ? ".published" : "") + ".record";
+  files.record = statistics + (allocate.asPublished ? ".published" : "") + ".record";
   files.plan = allocate.plan;
   if (allocate.spends())
     files.plan = work ? work->file("plan.json")
@@ -233,6 +238,67 @@ bool Build::chooseFormat() {
   chosen.size = 0;
   chosen.format = best->second;
   return runPasses(*module, [&](OpPassManager &manager) { buildAllocatePipeline(manager, chosen); });
+}
+
+/// Whether anything that was asked for needs to know what an error costs.
+static bool needsStatistics(const BuildOptions &options) {
+  const std::string &method = options.method;
+  return !options.calibration.text.empty() || !options.calibration.tokenIds.empty() ||
+         (options.allocate.spends() && (method.empty() || method == "skim" || method == "auto"));
+}
+
+/// Statistics of this model: those that were given, or new ones over the texts.
+bool Build::calibrate() {
+  statistics = options.statistics;
+  if (!statistics.empty() || !needsStatistics(options))
+    return true;
+  if (options.calibration.text.empty() && options.calibration.tokenIds.empty())
+    return !fails(fail("budget without calibration", options.allocate.size ? "--size" : "--bits", "--stats or --text",
+                       "neither", "any plain text of the kind that the model will see"));
+  statistics = work ? work->file(".statistics") : options.output + ".statistics";
+  ownStatistics = true;
+  CalibrateModelOptions calibration = options.calibration;
+  calibration.model = options.model;
+  calibration.tokenizer = options.tokenizer;
+  calibration.calibrate.output = statistics;
+  calibration.calibrate.threads = options.threads;
+  CalibrateReport calibrated;
+  return calibrateModel(calibration, calibrated, failures);
+}
+
+/// Trains what the weights file holds on the divergence from the model.
+bool Build::tune(const std::string &weights) {
+  if (options.tuneSteps <= 0)
+    return true;
+  CalibrateModelOptions calibration = options.calibration;
+  calibration.model = options.model;
+  calibration.tokenizer = options.tokenizer;
+  int64_t most = 0;
+  std::unique_ptr<BlockModel> model = openBlockModel(options.model, /*gradients=*/true, failures, &most);
+  if (!model)
+    return false;
+  // Steps of two sequences, one a core on small machines; 256 tokens reach what tables can learn from.
+  calibration.length =
+      std::min<int64_t>(calibration.length > 0 ? calibration.length : 256, std::min<int64_t>(256, most));
+  calibration.sequences = calibration.text.empty() ? 0 : std::max<int64_t>(1, 2 * options.tuneSteps);
+  Expected<std::vector<std::vector<int32_t>>> sequences = calibrationSequences(calibration, most);
+  if (!sequences && !calibration.text.empty()) {
+    // A shorter text is seen more than once.
+    calibration.sequences = 0;
+    sequences = calibrationSequences(calibration, most);
+  }
+  if (!sequences)
+    return !fails(sequences.takeError());
+  TuneOptions tuning;
+  tuning.sequences = std::move(*sequences);
+  tuning.steps = options.tuneSteps;
+  tuning.threads = options.threads;
+  tuning.seed = options.calibration.seed;
+  tuning.progress = [&](int step, double divergence) {
+    if (options.tuneProgress)
+      options.tuneProgress(step, options.tuneSteps, divergence);
+  };
+  return !fails(tuneWeights(*module, weights, *model, tuning));
 }
 
 bool Build::allocate() {
@@ -321,7 +387,7 @@ bool Build::import() {
     return false;
   if (!raise())
     return false;
-  if (finishPhase(Phase::Raise, *module) || finishPhase(Phase::Calibrate, *module))
+  if (finishPhase(Phase::Raise, *module) || !calibrate() || finishPhase(Phase::Calibrate, *module))
     return false;
   if (!allocate() || finishPhase(Phase::Allocate, *module))
     return false;
@@ -330,8 +396,11 @@ bool Build::import() {
                              : folderOf(options.output) + "/" +
                                    (options.output == "-" ? "weights" : llvm::sys::path::stem(options.output).str()) +
                                    ".safetensors";
-  if (!quantize(weights) || finishPhase(Phase::Quantize, *module))
+  if (!quantize(weights) || !tune(weights) || finishPhase(Phase::Quantize, *module))
     return false;
+  if (ownStatistics)
+    for (const std::string &file : {statistics, files.record})
+      llvm::sys::fs::remove(file);
   return !work || describe();
 }
 

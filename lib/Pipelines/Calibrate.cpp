@@ -91,9 +91,13 @@ private:
 } // namespace
 
 std::unique_ptr<BlockModel> skim::openBlockModel(const std::string &path, bool gradients,
-                                                 std::vector<Failure> &failures) {
+                                                 std::vector<Failure> &failures, int64_t *context) {
   RaisedModel raised(path);
-  return raised.raise(failures) ? raised.compile(gradients, failures) : nullptr;
+  if (!raised.raise(failures))
+    return nullptr;
+  if (context)
+    *context = raised.context();
+  return raised.compile(gradients, failures);
 }
 
 Error skim::checkUtf8(std::string_view text, const std::string &where) {
@@ -151,7 +155,8 @@ static Expected<std::unique_ptr<Tokenizer>> openTokenizer(const CalibrateModelOp
   return Tokenizer::load(place);
 }
 
-static Expected<std::vector<std::vector<int32_t>>> sequencesOf(const CalibrateModelOptions &options, int64_t context) {
+Expected<std::vector<std::vector<int32_t>>> skim::calibrationSequences(const CalibrateModelOptions &options,
+                                                                       int64_t context) {
   if (options.length > context)
     return fail("sequence longer than the model's context", "--length",
                 "at most " + std::to_string(context) + " tokens", std::to_string(options.length));
@@ -211,7 +216,7 @@ bool skim::calibrateModel(const CalibrateModelOptions &options, CalibrateReport 
   RaisedModel raised(options.model);
   if (!raised.raise(failures))
     return false;
-  Expected<std::vector<std::vector<int32_t>>> sequences = sequencesOf(options, raised.context());
+  Expected<std::vector<std::vector<int32_t>>> sequences = calibrationSequences(options, raised.context());
   if (!sequences)
     return !failed(sequences.takeError());
   if (failed(raised.checkIds(*sequences)) || failed(checkWork(options.calibrate)))

@@ -42,8 +42,8 @@ public:
 
 private:
   Expected<std::vector<uint8_t>> read(Value component) const;
-  Error addLeaf(Attribute leaf, ArrayRef<Value> components, int64_t rows, int64_t columns,
-                std::vector<uint32_t> places, TunableWeight &weight, StoredWeight &stored);
+  Error addLeaf(Attribute leaf, ArrayRef<Value> components, int64_t rows, int64_t columns, std::vector<uint32_t> places,
+                TunableWeight &weight, StoredWeight &stored);
 
   std::string path;
   int descriptor = -1;
@@ -147,9 +147,9 @@ Error WeightTuner::add(LinearOp linear) {
   ArrayRef<Value> left = components;
   for (auto [leaf, count] : llvm::zip(leaves, counts)) {
     size_t used = getComponents(cast<WeightEncoding>(leaf), {count, weight.columns}).size();
-    if (Error error = addLeaf(leaf, left.take_front(used), count, weight.columns,
-                              std::vector<uint32_t>(places.begin() + first, places.begin() + first + count), weight,
-                              stored))
+    if (Error error =
+            addLeaf(leaf, left.take_front(used), count, weight.columns,
+                    std::vector<uint32_t>(places.begin() + first, places.begin() + first + count), weight, stored))
       return error;
     left = left.drop_front(used);
     first += count;

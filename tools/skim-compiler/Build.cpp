@@ -17,12 +17,10 @@ namespace {
 struct Options {
   BuildOptions build;
   std::string size, method = "auto", activations, kv, compileTo;
-  std::vector<std::string> text;
+  std::string tokenIds;
   std::optional<unsigned> minBits, maxBits;
   std::optional<std::string> table;
   bool noMixing = false, alpha = false, noAlpha = false;
-  int64_t tune = 0;
-  uint64_t seed = 0;
   bool dryRun = false, raise = false;
 };
 } // namespace
@@ -62,6 +60,13 @@ static Error build(const BuildOptions &given, const std::string &compileTo) {
   if (!compileTo.empty())
     options.compileTo = parsePhase(compileTo);
   options.progress = [&](const QuantizedLayer &layer) { printProgress(layer, watch); };
+  options.calibration.calibrate.progress = [&](const CalibrateProgress &step) {
+    if (step.index % 16 == 0 || step.index == step.count)
+      std::fprintf(stderr, "[%3zu/%zu] calibrating: %s, %.0f s\n", step.index, step.count, step.phase, watch.seconds());
+  };
+  options.tuneProgress = [&](int step, int steps, double divergence) {
+    std::fprintf(stderr, "[%3d/%d] tuning: KL %.4f, %.0f s\n", step, steps, divergence, watch.seconds());
+  };
   options.recordProgress = [&](const RecordedLayer &layer) {
     std::fprintf(stderr, "[%3zu/%zu] errors of %s [%lldx%lld], %.0f s\n", layer.index, layer.count, layer.name.c_str(),
                  static_cast<long long>(layer.rows), static_cast<long long>(layer.columns), watch.seconds());
@@ -131,13 +136,17 @@ static Error runQuantize(const Options &options) {
     return notYet("--activations", "f32 or bf16");
   if (!options.kv.empty())
     return notYet("--kv", "no --kv");
-  if (!options.text.empty())
-    return notYet("--text", "--stats (skim calibrate writes one)");
-  if (options.tune)
-    return notYet("--tune", "no --tune");
   if (options.dryRun)
     return notYet("--dry-run", "no --dry-run");
   BuildOptions build = options.build;
+  if (!options.tokenIds.empty()) {
+    Expected<std::vector<std::vector<int32_t>>> lines = readTokenIds(options.tokenIds);
+    if (!lines)
+      return lines.takeError();
+    build.calibration.tokenIds = std::move(*lines);
+  }
+  if (build.tuneSteps > 0 && build.calibration.text.empty() && build.calibration.tokenIds.empty())
+    return fail("tuning needs a text", "--tune", "--text or --token-ids", "neither");
   if (!options.size.empty()) {
     Expected<uint64_t> size = parseByteSize(options.size);
     if (!size)
@@ -216,7 +225,7 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
   command->add_flag("--no-mixing", options->noMixing, "with --as-published: one width for all rows");
   command->add_flag("--alpha", options->alpha, "a trained scaling vector over the columns of each linear");
   command->add_flag("--no-alpha", options->noAlpha, "with --as-published: none");
-  command->add_option("--text", options->text, "calibration texts");
+  command->add_option("--text", options->build.calibration.text, "calibration texts");
   command->add_option("--activations", options->activations, "activation mode: f32 or bf16 (default: the target's)");
   command->add_option("--kv", options->kv, "term for the cache");
   command->add_option("--quantize-head", options->build.allocate.head, "term for the head (default: 16 bits)");
@@ -224,8 +233,11 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
                       "term for the embeddings (default: 16 bits)");
   command->add_option("--keep", options->build.allocate.keep, "REGEX=TERM: these layers get TERM");
   command->add_flag("--requantize", options->build.allocate.requantize, "also layers that arrive quantized");
-  command->add_option("--tune", options->tune, "tuning steps");
-  command->add_option("--seed", options->seed, "of what is random (nothing here)");
+  command->add_option("--token-ids", options->tokenIds, "calibration sequences of ids, one a line");
+  command
+      ->add_option("--tune", options->build.tuneSteps, "steps of training tables and scales on --text or --token-ids")
+      ->check(CLI::Range(0, 100000));
+  command->add_option("--seed", options->build.calibration.seed, "which windows of the texts (0: the first)");
   command->add_flag("--dry-run", options->dryRun, "only say what would be done");
   addCommon(command, *options);
 }

@@ -86,6 +86,12 @@ public:
   void lossBackward(const PartWeights &weights, std::span<const int32_t> targets, const float *in,
                     const float *lossAdjoint, float *inAdjoint, float *x) const;
 
+  /// The head's logits [n, vocabulary()] of `count` hidden states, and the adjoint of
+  /// these from that of the logits. With gradients only.
+  void logits(const PartWeights &weights, size_t count, const float *in, float *out) const;
+  void logitsBackward(const PartWeights &weights, size_t count, const float *in, const float *outAdjoint,
+                      float *inAdjoint) const;
+
 private:
   /// Where a function's argument comes from.
   enum class Source { Hidden, Tokens, Targets, Weight };
@@ -110,6 +116,7 @@ private:
   std::vector<Part> partList;
   std::optional<MatrixSource> embedding;
   std::unique_ptr<TensorLibrary> library;
+  const TensorLibrary::Function *headLogits = nullptr, *headLogitsBackward = nullptr;
   int64_t hidden = 0;
   size_t distinct = 0;
   bool gradients = false;

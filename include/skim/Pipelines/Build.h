@@ -2,6 +2,7 @@
 #ifndef SKIM_PIPELINES_BUILD_H
 #define SKIM_PIPELINES_BUILD_H
 
+#include "skim/Pipelines/Calibrate.h"
 #include "skim/Pipelines/Phases.h"
 #include "skim/Support/Error.h"
 #include "skim/Transforms/QuantizeWeights.h"
@@ -19,7 +20,10 @@ struct BuildOptions {
   std::string tokenizer; ///< file or folder; empty: beside the model
   AllocateOptions allocate;
   std::string method;     ///< rtn, gptq, awq, kmeans, skim; empty: the best for the budget
-  std::string statistics; ///< a statistics file; empty: none
+  std::string statistics; ///< a statistics file; empty: made from `calibration` where that has texts
+  /// Texts or token ids for statistics and tuning.
+  CalibrateModelOptions calibration;
+  int tuneSteps = 0; ///< steps of end-to-end tuning; 0: none
   std::vector<std::string> targets = {"cpu"};
   std::string mode;    ///< activation mode of the linears; empty: the target's default
   int64_t context = 0; ///< most tokens of a text; 0: what the model says
@@ -31,6 +35,7 @@ struct BuildOptions {
   std::string dumpPhasesTo;
   QuantizeProgress progress;
   RecordProgress recordProgress;
+  std::function<void(int step, int steps, double divergence)> tuneProgress;
 };
 
 /// What a build says at its end.

@@ -10,8 +10,10 @@
 namespace skim {
 
 /// Imports and raises `model` (ONNX) and compiles its parts, for calibration and
-/// tuning. Null with `failures` where something is unsupported.
-std::unique_ptr<BlockModel> openBlockModel(const std::string &model, bool gradients, std::vector<Failure> &failures);
+/// tuning. Null with `failures` where something is unsupported. `context`, if not
+/// null, receives the most tokens of a text.
+std::unique_ptr<BlockModel> openBlockModel(const std::string &model, bool gradients, std::vector<Failure> &failures,
+                                           int64_t *context = nullptr);
 
 struct CalibrateModelOptions {
   std::string model;     ///< MODEL.onnx
@@ -29,6 +31,10 @@ struct CalibrateModelOptions {
 
 /// Runs it all; false with failures.
 bool calibrateModel(const CalibrateModelOptions &options, CalibrateReport &report, std::vector<Failure> &failures);
+
+/// The sequences that calibration sees: windows of the texts, or the token ids.
+/// Fails on texts that are too short or not UTF-8, and without a tokenizer.
+Expected<std::vector<std::vector<int32_t>>> calibrationSequences(const CalibrateModelOptions &options, int64_t context);
 
 /// Windows of `length` tokens, `count` of them, from texts of these tokens: with
 /// `seed` 0 the first, else one from each of `count` equal stretches.

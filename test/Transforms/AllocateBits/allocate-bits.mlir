@@ -1,3 +1,4 @@
+// REQUIRES: numpy
 // RUN: rm -rf %t && %python %S/make-inputs.py %t
 // RUN: skim-opt %s --skim-assign-encodings=open --skim-allocate-bits="base=%t statistics=%t/statistics record=%t/record plan=%t/plan.json bits=3.6" -o %t/allocated.mlir
 // RUN: FileCheck %s < %t/allocated.mlir

@@ -1,3 +1,4 @@
+// REQUIRES: numpy
 // The quantizers that know what an error costs: each gives a smaller error at the layer's output than rounding.
 // RUN: rm -rf %t && %python %S/../AllocateBits/make-inputs.py %t
 // RUN: %python %S/check-calibrated.py %s %t
