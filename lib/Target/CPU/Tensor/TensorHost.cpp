@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cblas.h>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <unordered_map>
@@ -57,9 +58,42 @@ private:
 };
 } // namespace
 
+namespace {
+/// A thread's pool; threads come and go, pools stay for the next ones.
+class OwnPool {
+public:
+  OwnPool() {
+    std::lock_guard<std::mutex> lock(mutex());
+    if (idle().empty()) {
+      pool = std::make_unique<Pool>();
+    } else {
+      pool = std::move(idle().back());
+      idle().pop_back();
+    }
+  }
+  ~OwnPool() {
+    std::lock_guard<std::mutex> lock(mutex());
+    idle().push_back(std::move(pool));
+  }
+  Pool &operator*() { return *pool; }
+
+private:
+  // Never destroyed: threads may end after main does.
+  static std::mutex &mutex() {
+    static auto *made = new std::mutex();
+    return *made;
+  }
+  static std::vector<std::unique_ptr<Pool>> &idle() {
+    static auto *made = new std::vector<std::unique_ptr<Pool>>();
+    return *made;
+  }
+  std::unique_ptr<Pool> pool;
+};
+} // namespace
+
 static Pool &pool() {
-  static thread_local Pool own;
-  return own;
+  static thread_local OwnPool own;
+  return *own;
 }
 static void *allocate(int64_t bytes) { return pool().allocate(static_cast<size_t>(std::max<int64_t>(bytes, 1))); }
 static void release(void *memory) {
