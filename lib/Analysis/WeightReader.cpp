@@ -47,6 +47,20 @@ Expected<std::shared_ptr<const MappedFile>> WeightReader::open(ExternalOp source
   return file;
 }
 
+bool skim::isStored(Operation *op) {
+  if (op->use_empty() || !isa<ExternalOp, arith::ConstantOp>(op))
+    return false;
+  auto type = dyn_cast<RankedTensorType>(op->getResult(0).getType());
+  auto constant = dyn_cast<arith::ConstantOp>(op);
+  return type && (!constant || (type.getRank() > 0 && isa<DenseElementsAttr>(constant.getValue())));
+}
+
+uint64_t skim::plainBytes(Operation *op) {
+  auto type = cast<RankedTensorType>(op->getResult(0).getType());
+  Type element = type.getElementType();
+  return type.getNumElements() * (isa<FloatType>(element) ? 4 : element.getIntOrFloatBitWidth() / 8);
+}
+
 void WeightRows::read(int64_t begin, int64_t end, float *out) const {
   if (matrix)
     return matrix->readRows(begin, end, out);

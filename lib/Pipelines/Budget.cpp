@@ -2,6 +2,7 @@
 
 #include "Budget.h"
 
+#include "skim/Analysis/WeightReader.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "llvm/ADT/MapVector.h"
@@ -39,10 +40,10 @@ PlannedBytes skim::plannedBytes(ModuleOp module) {
       result.linearWeights += type.getNumElements();
     }
   }
-  // Norms and biases are written as f32.
-  module.walk([&](ExternalOp external) {
-    if (!weights.contains(external.getResult()) && llvm::none_of(external->getUsers(), llvm::IsaPred<AssembleOp>))
-      result.others += cast<RankedTensorType>(external.getType()).getNumElements() * 4;
+  // Norms and biases.
+  module.walk([&](Operation *op) {
+    if (isStored(op) && !weights.contains(op->getResult(0)) && llvm::none_of(op->getUsers(), llvm::IsaPred<AssembleOp>))
+      result.others += plainBytes(op);
   });
   return result;
 }

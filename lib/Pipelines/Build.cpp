@@ -233,6 +233,7 @@ bool Build::chooseFormat() {
                        given.size ? std::to_string(given.size) + " bytes" : std::string(text)));
   }
   std::fprintf(stderr, "%s for %s\n", best->second.c_str(), spell(best->first).c_str());
+  files.plan.clear(); // a single format needs none
   AllocateOptions chosen = given;
   chosen.bits = 0;
   chosen.size = 0;

@@ -34,6 +34,19 @@ static Error reportAll(const std::vector<Failure> &failures) {
 
 static double mebibytes(uint64_t bytes) { return bytes / 1048576.0; }
 
+/// `k1..k5i` for rows of mixed width, whose full name is as long as their list of parts.
+static std::string shortFormat(const std::string &format) {
+  size_t rows = format.find("rows<");
+  if (rows == std::string::npos)
+    return format;
+  size_t first = format.find("bits = ", rows), last = format.rfind("bits = ");
+  if (first == std::string::npos)
+    return format;
+  auto leaf = [&](size_t at) { return std::string("k") + format[at + 7]; };
+  std::string name = leaf(first) + ".." + leaf(last) + (format.find("table = i8") != std::string::npos ? "i" : "");
+  return rows > format.find("scaled<") ? "alpha*" + name : name;
+}
+
 /// A bar on a terminal, a line a layer elsewhere.
 static void printProgress(const QuantizedLayer &layer, const Stopwatch &watch) {
   double bits = 8.0 * layer.storedBytes / (double(layer.rows) * layer.columns);
@@ -50,7 +63,7 @@ static void printProgress(const QuantizedLayer &layer, const Stopwatch &watch) {
   std::fprintf(stderr, "[%3zu/%zu] %s [%lldx%lld] %.2f -> %.2f MiB (%s, %.2f b/w, error %.1e)\n", layer.index,
                layer.count, layer.name.c_str(), static_cast<long long>(layer.rows),
                static_cast<long long>(layer.columns), mebibytes(layer.sourceBytes), mebibytes(layer.storedBytes),
-               layer.format.c_str(), bits, layer.error);
+               shortFormat(layer.format).c_str(), bits, layer.error);
 }
 
 static Error build(const BuildOptions &given, const std::string &compileTo) {

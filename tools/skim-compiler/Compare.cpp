@@ -30,6 +30,7 @@ struct Options {
   std::vector<std::string> methods = {"rtn", "gptq", "awq", "kmeans", "skim-as-published", "auto"};
   int64_t length = 0, sequences = 0;
   unsigned threads = 0;
+  int tune = 0;
   bool keep = false, json = false, resume = false;
 };
 
@@ -159,6 +160,10 @@ Expected<Json> Comparison::measure(const std::string &method, double bits) {
     arguments.push_back("--no-alpha");
   if (options.threads)
     arguments.insert(arguments.end(), {"--threads", std::to_string(options.threads)});
+  if (options.tune > 0 && method == "auto") {
+    arguments.insert(arguments.end(), {"--tune", std::to_string(options.tune), "--text"});
+    arguments.insert(arguments.end(), options.text.begin(), options.text.end());
+  }
   std::error_code code;
   if (!options.resume || !std::filesystem::exists(package + "/manifest.json", code)) {
     std::filesystem::remove_all(package + ".work", code);
@@ -267,8 +272,10 @@ Error Comparison::run() {
 }
 
 static Error check(const Options &options) {
-  if (options.statistics.empty() == options.text.empty())
-    return fail("compare needs calibration", "", "either --stats or --text", options.text.empty() ? "none" : "both");
+  if (options.statistics.empty() && options.text.empty())
+    return fail("compare needs calibration", "", "--stats or --text", "neither");
+  if (options.tune > 0 && options.text.empty())
+    return fail("tuning needs a text", "--tune", "--text", "none");
   return Error::success();
 }
 
@@ -290,6 +297,7 @@ void skim::tool::addCompare(CLI::App &app, Action &action) {
       ->check(CLI::IsMember({"rtn", "gptq", "awq", "kmeans", "skim", "skim-as-published", "skim-neither", "skim-mixing",
                              "skim-alpha", "auto"}))
       ->capture_default_str();
+  command->add_option("--tune", options->tune, "steps of tuning for auto, on --text")->check(CLI::Range(0, 100000));
   command->add_option("--length", options->length, "tokens of a window")->check(CLI::Range(2, 1 << 30));
   command->add_option("--sequences", options->sequences, "windows of each text")->check(CLI::Range(1, 1 << 30));
   command->add_option("--target", options->target, "target of the packages")->capture_default_str();

@@ -19,6 +19,13 @@ std::optional<DType> dtypeOf(mlir::Type type);
 /// `f16`.
 std::string spellType(mlir::Type type);
 
+/// Whether quantizing writes this operation's tensor to the weights file: an
+/// external, or a constant of the IR with dimensions, that something uses.
+bool isStored(mlir::Operation *op);
+/// Bytes that norms, biases, frequencies and the like are written with: floats in
+/// f32, all else as it is.
+uint64_t plainBytes(mlir::Operation *op);
+
 /// Rows of floats, from a file or from a constant of the IR.
 class WeightRows {
 public:

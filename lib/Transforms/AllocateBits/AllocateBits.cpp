@@ -144,12 +144,10 @@ Error AllocateBitsPass::collect() {
     layer.columns = type.getDimSize(1);
     layers.push_back(std::move(layer));
   }
-  // Norms and biases.
-  getOperation().walk([&](ExternalOp external) {
-    if (users.contains(external.getResult()) || llvm::any_of(external->getUsers(), llvm::IsaPred<AssembleOp>))
-      return;
-    // They are written as f32.
-    fixedOther += cast<RankedTensorType>(external.getType()).getNumElements() * 4;
+  // Norms, biases and components of what arrived quantized.
+  getOperation().walk([&](Operation *op) {
+    if (isStored(op) && !users.contains(op->getResult(0)) && llvm::none_of(op->getUsers(), llvm::IsaPred<AssembleOp>))
+      fixedOther += plainBytes(op);
   });
   if (layers.empty())
     return fail("nothing to allocate", "the model", "linears without an encoding", "none");

@@ -67,14 +67,10 @@ static std::string tensorName(Operation *source, StringRef layer, llvm::StringSe
 void QuantizeWeightsPass::collect(SmallVectorImpl<Piece> &pieces) {
   llvm::StringSet<> taken;
   getOperation().walk([&](Operation *source) {
-    if (source->use_empty() || !isa<ExternalOp, arith::ConstantOp>(source))
-      return;
     // Constants of the IR too, as far as they are weights: code reads all weights from the file.
-    auto type = dyn_cast<RankedTensorType>(source->getResult(0).getType());
-    if (!type || (isa<arith::ConstantOp>(source) && type.getRank() == 0))
+    if (!isStored(source))
       return;
-    if (auto constant = dyn_cast<arith::ConstantOp>(source); constant && !isa<DenseElementsAttr>(constant.getValue()))
-      return;
+    auto type = cast<RankedTensorType>(source->getResult(0).getType());
     Piece piece;
     piece.source = source;
     bool isComponent = false;

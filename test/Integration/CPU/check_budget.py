@@ -1,0 +1,107 @@
+"""Budgets on the tiny model: check_budget.py FOLDER_WITH_MODEL, in an empty folder."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+MODEL = os.path.join(sys.argv[1], "model.onnx")
+
+
+def skim(*arguments):
+    result = subprocess.run(["skim", *map(str, arguments)], capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"skim {' '.join(map(str, arguments))}: status {result.returncode}: {result.stderr}")
+    return result.stdout
+
+
+def quantize(name, *options):
+    skim("quantize", MODEL, "-o", name + ".skim", "--target", "cpu", *options)
+    with open(name + ".skim/manifest.json") as file:
+        return json.load(file)
+
+
+def digest(name):
+    with open(name + ".skim/weights.safetensors", "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def divergence(name):
+    return json.loads(skim("eval", name + ".skim", "--token-ids", "ids", "--against", "base.skim", "--json"))["kl_mean"]
+
+
+def check(condition, *what):
+    if not condition:
+        sys.exit(f"check failed: {what}")
+
+
+with open("ids", "w") as file:
+    for i in range(8):
+        file.write(" ".join(str((7 * j * j + 3 * j * (i + 1) + 11 * i) % 270) for j in range(64)) + "\n")
+with open("text", "w") as file:
+    file.write("".join(f"the thing and {i * i} other lines in a row, {i % 7} and more.\n" for i in range(400)))
+skim("compile", MODEL, "-o", "base.skim")
+skim("calibrate", MODEL, "--token-ids", "ids", "-o", "stats")
+
+# Budgets are never exceeded, and nearly used: rows of this model are a thousandth of it.
+weights = None
+for bits in (2.4, 3, 3.7, 5):
+    manifest = quantize("b", "--bits", bits, "--stats", "stats")
+    linears = [layer for layer in manifest["layers"] if layer["kind"] == "linear" and layer["name"] != "lm_head"]
+    weights = sum(layer["shape"][0] * layer["shape"][1] for layer in linears)
+    stored = sum(layer["bytes"] for layer in linears)
+    check(abs(manifest["bits"] - 8 * stored / weights) < 1e-9, manifest["bits"], stored)
+    check(bits * 0.99 < manifest["bits"] <= bits, bits, manifest["bits"])
+    check(all(layer["loss_error"] > 0 and layer["output_error"] > 0 for layer in linears), linears[0])
+base = json.load(open("base.skim/manifest.json"))["bytes"]["total"]
+for size in (40000, 50000):
+    manifest = quantize("s", "--size", size, "--stats", "stats")
+    check(size * 0.99 < manifest["bytes"]["total"] <= size, size, manifest["bytes"])
+    check(manifest["bytes"]["total"] < base, base)
+
+# The record of codes serves every budget; threads, and what was kept, do not change the bytes.
+quantize("b", "--bits", 3, "--stats", "stats")
+expected, record = digest("b"), os.stat("stats.record").st_mtime_ns
+for threads in (1, 7):
+    quantize("b", "--bits", 3, "--stats", "stats", "--threads", threads)
+    check(digest("b") == expected, threads)
+check(os.stat("stats.record").st_mtime_ns == record, "recorded twice")
+quantize("b", "--plan", "b.skim/plan.json", "--stats", "stats")
+check(digest("b") == expected, "from the plan")
+os.remove("stats.record")
+quantize("b", "--bits", 3, "--token-ids", "ids")
+check(digest("b") == expected, "calibrated by itself")
+check(sorted(os.listdir("b.skim")) == sorted(set(os.listdir("b.skim")) & {"manifest.json", "model.mlirbc", "plan.json", "targets", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "weights.safetensors"}), os.listdir("b.skim"))
+
+# More bits are better, and one layer can be kept out.
+three = divergence("b")
+quantize("b", "--bits", 5, "--stats", "stats")
+check(divergence("b") < three, "5 bits")
+manifest = quantize("b", "--bits", 4, "--stats", "stats", "--keep", "down_proj=w8")
+check(all(layer["format"] == "w8" for layer in manifest["layers"] if "down_proj" in layer["name"]), "keep")
+check(manifest["bits"] <= 4, manifest["bits"])
+
+# Every method; single formats are the largest that fit.
+for method in ("rtn", "gptq", "awq", "kmeans"):
+    manifest = quantize("b", "--bits", 5.5, "--method", method, "--stats", "stats")
+    check(4.5 < manifest["bits"] <= 5.5, method, manifest["bits"])
+for options in ([], ["--no-mixing"], ["--no-alpha"], ["--no-mixing", "--no-alpha"]):
+    manifest = quantize("b", "--bits", 6.5, "--as-published", "--stats", "stats", *options)
+    check(4 < manifest["bits"] <= 6.5, options, manifest["bits"])
+
+# Tuning brings the model nearer to the one that it is trained on, the same on any number of threads.
+quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12)
+check(divergence("b") < 0.9 * three, three, divergence("b"))
+tuned = digest("b")
+quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--threads", 7)
+check(digest("b") == tuned, "tuned on 7 threads")
+
+# The comparison: a table, CSV, JSON and, with matplotlib, a picture.
+table = skim("compare", MODEL, "-o", "compared", "--text", "text", "--eval", "text", "--bits", "4", "--methods", "rtn,auto", "--length", 64, "--sequences", 6)
+check(len(table.splitlines()) == 4 and "+-" in table, table)
+rows = list(csv.DictReader(open("compared/compare.csv")))
+check([row["method"] for row in rows] == ["16 bit", "rtn", "auto"], rows)
+check(float(rows[2]["bits"]) <= 4 and float(rows[2]["kl"]) > 0, rows)
+check(len(json.load(open("compared/compare.json"))["rows"]) == 3, "json")
