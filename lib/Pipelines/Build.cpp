@@ -294,6 +294,8 @@ bool Build::tune(const std::string &weights) {
   tuning.sequences = std::move(*sequences);
   tuning.steps = options.tuneSteps;
   tuning.threads = options.threads;
+  if (options.tuneRate > 0)
+    tuning.rate = options.tuneRate;
   tuning.seed = options.calibration.seed;
   tuning.progress = [&](int step, double divergence) {
     if (options.tuneProgress)

@@ -23,7 +23,8 @@ struct BuildOptions {
   std::string statistics; ///< a statistics file; empty: made from `calibration` where that has texts
   /// Texts or token ids for statistics and tuning.
   CalibrateModelOptions calibration;
-  int tuneSteps = 0; ///< steps of end-to-end tuning; 0: none
+  int tuneSteps = 0;  ///< steps of end-to-end tuning; 0: none
+  float tuneRate = 0; ///< see TuneOptions::rate; 0: its default
   std::vector<std::string> targets = {"cpu"};
   std::string mode;    ///< activation mode of the linears; empty: the target's default
   int64_t context = 0; ///< most tokens of a text; 0: what the model says
