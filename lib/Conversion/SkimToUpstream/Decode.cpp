@@ -11,6 +11,8 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 
+#include <functional>
+
 using namespace mlir;
 using namespace skim;
 
@@ -133,6 +135,8 @@ static Value decodeRows(Emitter &e, RowsAttr term, ArrayRef<int64_t> shape, Valu
     auto leaf = llvm::cast<WeightEncoding>(part);
     size_t taken = getComponents(leaf, {count, shape[1]}).size();
     parts.push_back(emitDecode(e, leaf, {count, shape[1]}, components.take_front(taken)));
+    if (!parts.back())
+      return {};
     components = components.drop_front(taken);
   }
   Value stored = parts.size() == 1 ? parts.front() : tensor::ConcatOp::create(e.b, e.loc, 0, parts).getResult();
@@ -152,29 +156,50 @@ static Value decodeRows(Emitter &e, RowsAttr term, ArrayRef<int64_t> shape, Valu
   });
 }
 
+/// Element (row, column) of a leaf with `columns` columns; null where a leaf has no equation here.
+using Element = std::function<Value(Emitter &e, ValueRange at)>;
+static Element elementOf(Attribute leaf, int64_t columns, ValueRange components) {
+  return llvm::TypeSwitch<Attribute, Element>(leaf)
+      .Case([=](DenseAttr) { return [=](Emitter &e, ValueRange at) { return e.load(components[0], at); }; })
+      .Case([=](UniformAttr attr) {
+        return [=](Emitter &e, ValueRange at) { return decodeUniform(e, attr, columns, components, at); };
+      })
+      .Case([=](CodebookAttr attr) {
+        return [=](Emitter &e, ValueRange at) { return decodeCodebook(e, attr, components, at); };
+      })
+      .Case([=](BlockFloatAttr attr) {
+        return [=](Emitter &e, ValueRange at) { return decodeBlockFloat(e, attr, components, at); };
+      })
+      .Case([=](PlanesAttr attr) {
+        return [=](Emitter &e, ValueRange at) { return decodePlanes(e, attr, columns, components, at); };
+      })
+      .Default([](Attribute) { return nullptr; });
+}
+
+WeightEncoding skim::leafWithoutDecode(Attribute term) {
+  if (auto lowRank = llvm::dyn_cast<LowRankAttr>(term)) {
+    WeightEncoding base = leafWithoutDecode(lowRank.getBase());
+    return base ? base : leafWithoutDecode(lowRank.getFactors());
+  }
+  if (auto scaled = llvm::dyn_cast<ScaledAttr>(term))
+    return leafWithoutDecode(scaled.getInner());
+  if (auto rows = llvm::dyn_cast<RowsAttr>(term)) {
+    for (Attribute part : rows.getParts())
+      if (WeightEncoding leaf = leafWithoutDecode(part))
+        return leaf;
+    return {};
+  }
+  return elementOf(term, 1, {}) ? WeightEncoding() : llvm::cast<WeightEncoding>(term);
+}
+
 Value skim::emitDecode(Emitter &e, WeightEncoding term, ArrayRef<int64_t> shape, ValueRange components) {
   SmallVector<OpFoldResult> sizes{e.size(shape[0]), e.size(shape[1])};
-  auto leaf = [&](auto element) {
-    return e.generate(sizes, e.b.getF32Type(),
-                      [&](Emitter &body, ValueRange at) -> Value { return element(body, at); });
-  };
   return llvm::TypeSwitch<Attribute, Value>(term)
-      .Case([&](DenseAttr) { return leaf([&](Emitter &body, ValueRange at) { return body.load(components[0], at); }); })
-      .Case([&](UniformAttr attr) {
-        return leaf([&](Emitter &body, ValueRange at) { return decodeUniform(body, attr, shape[1], components, at); });
-      })
-      .Case([&](CodebookAttr attr) {
-        return leaf([&](Emitter &body, ValueRange at) { return decodeCodebook(body, attr, components, at); });
-      })
-      .Case([&](BlockFloatAttr attr) {
-        return leaf([&](Emitter &body, ValueRange at) { return decodeBlockFloat(body, attr, components, at); });
-      })
-      .Case([&](PlanesAttr attr) {
-        return leaf([&](Emitter &body, ValueRange at) { return decodePlanes(body, attr, shape[1], components, at); });
-      })
       .Case([&](RowsAttr attr) { return decodeRows(e, attr, shape, components); })
       .Case([&](ScaledAttr attr) {
         Value inner = emitDecode(e, llvm::cast<WeightEncoding>(attr.getInner()), shape, components.drop_back());
+        if (!inner)
+          return Value();
         Value alpha = components.back();
         return e.generate(sizes, e.b.getF32Type(), [&](Emitter &body, ValueRange at) {
           return body.mul(body.load(inner, at), body.load(alpha, at[1]));
@@ -188,7 +213,12 @@ Value skim::emitDecode(Emitter &e, WeightEncoding term, ArrayRef<int64_t> shape,
         Value w = emitDecode(e, base, shape, components.take_front(baseCount));
         Value a = emitDecode(e, factors, {rank, shape[1]}, components.slice(baseCount, aCount));
         Value bFactor = emitDecode(e, factors, {shape[0], rank}, components.drop_front(baseCount + aCount));
+        if (!w || !a || !bFactor)
+          return Value();
         return linalg::MatmulOp::create(e.b, e.loc, w.getType(), ValueRange{bFactor, a}, w).getResult(0);
       })
-      .Default([](Attribute) { return Value(); });
+      .Default([&](Attribute leaf) {
+        Element element = elementOf(leaf, shape[1], components);
+        return element ? e.generate(sizes, e.b.getF32Type(), element) : Value();
+      });
 }

@@ -76,8 +76,12 @@ public:
   mlir::Location loc;
 };
 
-/// A weight's value as tensor<NxKxf32>, from its components; null for a term
-/// that another dialect defines.
+/// A leaf of `term` that this lowering has no equation for, or null: the only
+/// thing that a new format may add here, and need not.
+WeightEncoding leafWithoutDecode(mlir::Attribute term);
+
+/// A weight's value as tensor<NxKxf32>, from its components; null where a leaf
+/// has no equation here.
 mlir::Value emitDecode(Emitter &emitter, WeightEncoding term, llvm::ArrayRef<int64_t> shape,
                        mlir::ValueRange components);
 

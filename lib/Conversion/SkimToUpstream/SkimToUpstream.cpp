@@ -2,6 +2,7 @@
 
 #include "skim/Conversion/SkimToUpstream.h"
 
+#include "Emitter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/Transforms/FuncConversions.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -25,6 +26,18 @@ namespace {
 class SkimToUpstreamPass : public skim::impl::SkimToUpstreamBase<SkimToUpstreamPass> {
   void runOnOperation() override {
     MLIRContext *context = &getContext();
+    // By name, before patterns could only say that an operation stays illegal.
+    WalkResult known = getOperation()->walk([](Operation *op) -> WalkResult {
+      if (!isa<LinearOp, EmbedOp, ConvertOp>(op))
+        return WalkResult::advance();
+      for (Type type : op->getOperandTypes())
+        if (WeightEncoding term = getEncoding(type))
+          if (WeightEncoding leaf = leafWithoutDecode(term))
+            return op->emitOpError("expected encodings that the upstream lowering knows, got ") << leaf;
+      return WalkResult::advance();
+    });
+    if (known.wasInterrupted())
+      return signalPassFailure();
     TypeConverter converter;
     converter.addConversion([](Type type) -> std::optional<Type> {
       // Activation encodings have no components of static type.
