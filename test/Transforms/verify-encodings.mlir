@@ -14,3 +14,12 @@ func.func @escaped(%w: tensor<48x64xf16, #skim.codebook<bits = 3>>) -> tensor<64
   %1 = tensor.empty() : tensor<64x48xf16>
   return %1 : tensor<64x48xf16>
 }
+
+// -----
+
+// 64 KiB are allowed, and a splat is one element.
+func.func @data() -> (tensor<1048576xf32>, tensor<2xi64>) {
+  %splat = arith.constant dense<1.0> : tensor<1048576xf32>
+  %small = arith.constant dense<[1, 2]> : tensor<2xi64>
+  return %splat, %small : tensor<1048576xf32>, tensor<2xi64>
+}

@@ -4,7 +4,12 @@
 
 #include "mlir/Pass/Pass.h"
 
+#include <cstdint>
+
 namespace skim {
+
+/// Bytes of tensor data that one attribute in IR may hold; more lies in a file.
+inline constexpr uint64_t kMaxTensorData = uint64_t(64) << 10;
 
 #define GEN_PASS_DECL
 #define GEN_PASS_REGISTRATION

@@ -1,8 +1,10 @@
-//===- VerifyEncodings.cpp - checks that encoded tensors stay fenced in -----===//
+//===- VerifyEncodings.cpp - checks on tensors at the end of a phase --------===//
 
 #include "skim/Transforms/VerifyEncodings.h"
 
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/DialectResourceBlobManager.h"
 #include "skim/LM/LMOps.h"
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Skim/SkimEncodings.h"
@@ -22,10 +24,46 @@ static bool isAllowed(Operation *op) {
          isa_and_present<SkimDialect, func::FuncDialect, scf::SCFDialect>(op->getDialect());
 }
 
+/// Bytes of tensor data that an attribute holds; a splat holds one element.
+static uint64_t dataBytes(Attribute attribute) {
+  if (auto dense = dyn_cast<DenseElementsAttr>(attribute))
+    return dense.getRawData().size();
+  if (auto strings = dyn_cast<DenseStringElementsAttr>(attribute)) {
+    uint64_t bytes = 0;
+    for (StringRef text : strings.getRawStringData())
+      bytes += text.size();
+    return bytes;
+  }
+  if (auto array = dyn_cast<DenseArrayAttr>(attribute))
+    return array.getRawData().size();
+  if (auto sparse = dyn_cast<SparseElementsAttr>(attribute))
+    return dataBytes(sparse.getIndices()) + dataBytes(sparse.getValues());
+  if (auto resource = dyn_cast<DenseResourceElementsAttr>(attribute))
+    if (AsmResourceBlob *blob = resource.getRawHandle().getBlob())
+      return blob->getData().size();
+  return 0;
+}
+
+/// IR stays a readable file, whatever the model: large data lies beside it.
+static LogicalResult verifySize(Operation *op) {
+  LogicalResult result = success();
+  op->getAttrDictionary().walk([&](Attribute attribute) {
+    uint64_t bytes = dataBytes(attribute);
+    if (bytes <= kMaxTensorData)
+      return WalkResult::advance();
+    result = op->emitOpError("expected at most ")
+             << kMaxTensorData << " bytes of tensor data in IR, got " << bytes << " (skim.external keeps it in a file)";
+    return WalkResult::interrupt();
+  });
+  return result;
+}
+
 namespace {
 class VerifyEncodingsPass : public skim::impl::VerifyEncodingsBase<VerifyEncodingsPass> {
   void runOnOperation() override {
     WalkResult walked = getOperation()->walk([](Operation *op) -> WalkResult {
+      if (failed(verifySize(op)))
+        return WalkResult::interrupt();
       if (isAllowed(op))
         return WalkResult::advance();
       for (Type type :
