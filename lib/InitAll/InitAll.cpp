@@ -8,6 +8,7 @@
 #include "skim/Lane/LaneOps.h"
 #include "skim/ONNX/ONNXOps.h"
 #include "skim/Skim/SkimDialect.h"
+#include "skim/Target/CPU/AssignLayouts.h"
 #include "skim/Target/CPU/GenerateCPU.h"
 #include "skim/Transforms/AllocateBits.h"
 #include "skim/Transforms/AssignEncodings.h"
@@ -29,6 +30,7 @@ void skim::registerAllDialects(mlir::DialectRegistry &registry) {
 void skim::registerAllPasses() {
   registerAllocateBits();
   registerAssignEncodings();
+  registerAssignLayouts();
   registerAssignModes();
   registerONNXToLM();
   registerCheckFusion();

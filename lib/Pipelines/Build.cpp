@@ -5,6 +5,7 @@
 #include "Budget.h"
 #include "Manifest.h"
 #include "TuneWeights.h"
+#include "WeightsFile.h"
 #include "mlir/Bytecode/BytecodeWriter.h"
 #include "mlir/IR/AsmState.h"
 #include "mlir/Parser/Parser.h"
@@ -94,6 +95,15 @@ private:
   Expected<CalibrationFiles> calibrationFiles();
   bool describe();
   bool generate();
+  /// A file of the package that is compiled, into the new one.
+  Error adopt(const JsonCursor &manifest, const std::string &folder, const std::string &name);
+  Error readTargets(const JsonCursor &manifest);
+  Error adoptTargets(const JsonCursor &manifest, const std::string &folder);
+  /// The weights file of a target's program, made where there is none that fits.
+  Expected<std::string> placeWeights(const ProgramInfo &program, const std::string &folder);
+  /// The canonical weights beside the dumped IR, which names them so.
+  Error dumpWeights(const std::string &weights);
+  Error makeDumpFolder();
 
   const BuildOptions &options;
   BuildReport &report;
@@ -106,6 +116,15 @@ private:
   bool ownStatistics = false; // made for this build alone
   Manifest manifest;
   std::vector<TargetInfo> targets;
+  /// Targets of a package that is compiled which stay as they are.
+  struct Kept {
+    std::string name, code, weights;
+    Json entry;
+  };
+  std::vector<Kept> kept;
+  /// How codes lie in the work's weights.safetensors, and whether code that stands relies on it.
+  StoredLayouts stored;
+  bool storedInUse = false;
   bool stop = false;
 };
 } // namespace
@@ -155,14 +174,47 @@ bool Build::runPasses(ModuleOp target, llvm::function_ref<void(OpPassManager &)>
   return false;
 }
 
+/// A link where that is possible: it costs nothing.
+static Error linkOrCopy(const std::string &from, const std::string &to) {
+  if (llvm::sys::fs::create_hard_link(from, to))
+    if (std::error_code code = llvm::sys::fs::copy_file(from, to))
+      return fail("cannot copy", from, "room and permission for " + to, code.message());
+  return Error::success();
+}
+
+Error Build::dumpWeights(const std::string &weights) {
+  if (options.dumpPhasesTo.empty())
+    return Error::success();
+  if (Error error = makeDumpFolder())
+    return error;
+  std::string to = options.dumpPhasesTo + "/" + llvm::sys::path::filename(weights).str();
+  if (llvm::sys::fs::equivalent(weights, to))
+    return Error::success();
+  llvm::sys::fs::remove(to);
+  return stored.empty() ? linkOrCopy(weights, to) : rewriteWeights(weights, stored, to, {}, options.threads);
+}
+
+Error Build::makeDumpFolder() {
+  if (std::error_code code = llvm::sys::fs::create_directories(options.dumpPhasesTo))
+    return fail("cannot create folder", options.dumpPhasesTo, "a folder to write to", code.message());
+  return Error::success();
+}
+
 bool Build::finishPhase(Phase phase, ModuleOp target) {
   if (!options.dumpPhasesTo.empty()) {
-    if (std::error_code code = llvm::sys::fs::create_directories(options.dumpPhasesTo)) {
-      failures.push_back(fail("cannot create folder", options.dumpPhasesTo, "a folder to write to", code.message()));
+    if (fails(makeDumpFolder()))
       return true;
-    }
     std::string name = std::to_string(static_cast<int>(phase) + 1) + "-" + std::string(phaseName(phase)) + ".mlir";
-    if (fails(writeModule(target, options.dumpPhasesTo + "/" + name)))
+    std::string path = options.dumpPhasesTo + "/" + name;
+    OwningOpRef<ModuleOp> moved;
+    if (phase <= Phase::Allocate) {
+      Expected<std::string> prefix = externalPrefix(options.model, path);
+      if (!prefix)
+        return fails(prefix.takeError());
+      moved = target.clone();
+      prefixExternals(*moved, *prefix);
+    }
+    if (fails(writeModule(moved ? *moved : target, path)))
       return true;
   }
   if (options.compileTo != phase)
@@ -338,11 +390,13 @@ bool Build::generate() {
   for (const TargetInfo &target : targets) {
     OwningOpRef<ModuleOp> own = module->clone();
     if (!runPasses(*own, [&](OpPassManager &manager) {
-          buildFusePipeline(manager, options.mode.empty() ? target.defaultMode() : options.mode);
+          buildFusePipeline(manager, options.mode.empty() ? target.defaultMode() : options.mode, target.name,
+                            options.layout);
         }))
       return false;
     if (&target == &targets.front()) {
-      manifest.setModes(*own);
+      if (kept.empty())
+        manifest.setModes(*own);
       if (finishPhase(Phase::Fuse, *own))
         return false;
     }
@@ -362,11 +416,34 @@ bool Build::generate() {
     if (fails(work->makeFolder(folder)))
       return false;
     std::string file = folder + "/model.so";
-    if (fails(emitSharedObject(*code, target, work->file(file))) ||
-        fails(manifest.addTarget(*program, target, work->workPath(), file)))
+    if (fails(emitSharedObject(*code, target, work->file(file))))
+      return false;
+    Expected<std::string> weights = placeWeights(*program, folder);
+    if (!weights)
+      return !fails(weights.takeError());
+    if (fails(manifest.addTarget(*program, target, work->workPath(), file, *weights)))
       return false;
   }
   return true;
+}
+
+/// The first target's layouts become those of weights.safetensors; targets with
+/// others have a file of their own.
+Expected<std::string> Build::placeWeights(const ProgramInfo &program, const std::string &folder) {
+  const std::string common = "weights.safetensors";
+  StoredLayouts wanted = layoutsOf(program);
+  std::string name = common;
+  if (wanted != stored) {
+    if (storedInUse)
+      name = folder + "/" + common;
+    if (Error error = rewriteWeights(work->file(common), stored, work->file(name), wanted, options.threads))
+      return error;
+  }
+  if (name == common) {
+    stored = std::move(wanted);
+    storedInUse = true;
+  }
+  return name;
 }
 
 /// The package's own description of the quantized model, and the IR itself.
@@ -399,7 +476,7 @@ bool Build::import() {
                              : folderOf(options.output) + "/" +
                                    (options.output == "-" ? "weights" : llvm::sys::path::stem(options.output).str()) +
                                    ".safetensors";
-  if (!quantize(weights) || !tune(weights) || finishPhase(Phase::Quantize, *module))
+  if (!quantize(weights) || !tune(weights) || fails(dumpWeights(weights)) || finishPhase(Phase::Quantize, *module))
     return false;
   if (ownStatistics)
     for (const std::string &file : {statistics, files.record})
@@ -456,27 +533,80 @@ bool Build::load() {
     setModelContext(*module, options.context);
   if (fails(manifest.addFromPackage(root, report)))
     return false;
+  if (fails(readTargets(root)) || fails(dumpWeights(folder + "/weights.safetensors")))
+    return false;
   if (!work)
     return true;
   for (const char *name : {"model.mlirbc", "weights.safetensors", "tokenizer.json", "tokenizer.model",
-                           "tokenizer_config.json", "generation_config.json"}) {
-    std::string from = folder + "/" + name;
-    if (!llvm::sys::fs::exists(from))
-      continue;
-    Expected<JsonCursor> files = root.member("files");
-    Expected<JsonCursor> facts = files ? files->member(name) : Expected<JsonCursor>(files.takeError());
-    Expected<int64_t> bytes = facts ? facts->integer("bytes", 0) : Expected<int64_t>(facts.takeError());
-    uint64_t size = 0;
-    if (!bytes)
-      return !fails(bytes.takeError());
-    if (llvm::sys::fs::file_size(from, size) || size != static_cast<uint64_t>(*bytes))
-      return !fails(fail("damaged file", from, std::to_string(*bytes) + " bytes", std::to_string(size)));
-    // A link costs nothing; packages on other file systems are copied.
-    if (llvm::sys::fs::create_hard_link(from, work->file(name)))
-      if (std::error_code code = llvm::sys::fs::copy_file(from, work->file(name)))
-        return !fails(fail("cannot copy", from, "room and permission", code.message()));
+                           "tokenizer_config.json", "generation_config.json"})
+    if (llvm::sys::fs::exists(folder + "/" + name) && fails(adopt(root, folder, name)))
+      return false;
+  return !fails(adoptTargets(root, folder));
+}
+
+Error Build::adopt(const JsonCursor &manifest, const std::string &folder, const std::string &name) {
+  std::string from = folder + "/" + name;
+  Expected<JsonCursor> files = manifest.member("files");
+  Expected<JsonCursor> facts = files ? files->member(name) : Expected<JsonCursor>(files.takeError());
+  Expected<int64_t> bytes = facts ? facts->integer("bytes", 0) : Expected<int64_t>(facts.takeError());
+  if (!bytes)
+    return bytes.takeError();
+  uint64_t size = 0;
+  if (std::error_code code = llvm::sys::fs::file_size(from, size))
+    return fail("cannot read file", from, "a readable file", code.message());
+  if (size != static_cast<uint64_t>(*bytes))
+    return fail("damaged file", from, std::to_string(*bytes) + " bytes", std::to_string(size));
+  if (size_t slash = name.rfind('/'); slash != std::string::npos)
+    if (Error error = work->makeFolder(name.substr(0, slash)))
+      return error;
+  return linkOrCopy(from, work->file(name));
+}
+
+/// How the common weights lie, and the targets that stay.
+Error Build::readTargets(const JsonCursor &manifest) {
+  Expected<JsonCursor> entries = manifest.member("targets");
+  if (!entries)
+    return entries.takeError();
+  auto members = entries->members();
+  if (!members)
+    return members.takeError();
+  for (const auto &[name, entry] : *members) {
+    Kept target = {name, "", "", entry.json()};
+    Expected<std::string> weights = entry.string("weights_file"), code = entry.string("code");
+    for (Error error : {weights.takeError(), code.takeError()})
+      if (error)
+        return error;
+    target.weights = std::move(*weights);
+    target.code = std::move(*code);
+    // Names out of a manifest: only those that a build writes.
+    std::string own = "targets/" + targetFolder(name);
+    bool common = target.weights == "weights.safetensors";
+    if (target.code != own + "/model.so" || (!common && target.weights != own + "/weights.safetensors"))
+      return fail("damaged manifest", entry.place(), "files in " + own, target.code + " and " + target.weights);
+    if (common) {
+      Expected<StoredLayouts> layouts = readLayouts(entry);
+      if (!layouts)
+        return layouts.takeError();
+      stored = std::move(*layouts);
+    }
+    if (!options.onlyTargets && !llvm::is_contained(options.targets, name)) {
+      storedInUse |= common;
+      kept.push_back(std::move(target));
+    }
   }
-  return true;
+  return Error::success();
+}
+
+Error Build::adoptTargets(const JsonCursor &manifest, const std::string &folder) {
+  for (const Kept &target : kept) {
+    if (Error error = adopt(manifest, folder, target.code))
+      return error;
+    if (target.weights != "weights.safetensors")
+      if (Error error = adopt(manifest, folder, target.weights))
+        return error;
+    this->manifest.keepTarget(target.name, target.entry);
+  }
+  return Error::success();
 }
 
 bool Build::run() {

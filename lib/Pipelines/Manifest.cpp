@@ -2,6 +2,7 @@
 
 #include "Manifest.h"
 
+#include "WeightsFile.h"
 #include "skim-rt/abi.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/MappedFile.h"
@@ -276,12 +277,12 @@ Error Manifest::addTokenizer(const BuildOptions &options, const std::string &fol
 }
 
 Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, const std::string &folder,
-                          const std::string &code) {
+                          const std::string &code, const std::string &weightsFile) {
   Expected<Json> facts = describeFile(folder + "/" + code);
   if (!facts)
     return facts.takeError();
   // The code reads these tensors without looking: they must be what it expects.
-  Expected<SafetensorsFile> file = SafetensorsFile::open(folder + "/weights.safetensors");
+  Expected<SafetensorsFile> file = SafetensorsFile::open(folder + "/" + weightsFile);
   if (!file)
     return file.takeError();
   Json weights = Json::array(), weightBytes = Json::array();
@@ -304,7 +305,7 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
       {"target", target.name},
       {"code", code},
       {"code_sha256", (*facts)["sha256"]},
-      {"weights_file", "weights.safetensors"},
+      {"weights_file", weightsFile},
       {"weights", std::move(weights)},
       {"weight_bytes", std::move(weightBytes)},
       {"caches", caches},
@@ -315,6 +316,8 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
        {{"fixed", program.scratchFixed}, {"per_row", program.scratchPerRow}, {"per_thread", program.scratchPerThread}}},
       {"sample_scratch", program.sampleScratch},
       {"cpu_features", target.requiredFeatures}};
+  if (StoredLayouts layouts = layoutsOf(program); !layouts.empty())
+    entry["layouts"] = spellLayouts(layouts);
   // The runtime refuses an entry that was changed since.
   entry["sha256"] = sha256(dumpJson(entry));
   json["targets"][target.name] = std::move(entry);

@@ -32,9 +32,12 @@ public:
   /// Copies tokenizer files beside the model (or from `options.tokenizer`) and
   /// records begin and end tokens.
   Error addTokenizer(const BuildOptions &options, const std::string &folder);
-  /// A target's program; `code` is the name of its shared object inside the package.
+  /// A target's program; `code` and `weights` are the names of its shared object
+  /// and its weights inside the package.
   Error addTarget(const ProgramInfo &program, const TargetInfo &target, const std::string &folder,
-                  const std::string &code);
+                  const std::string &code, const std::string &weights);
+  /// A target's entry as another package has it.
+  void keepTarget(const std::string &name, const Json &entry) { json["targets"][name] = entry; }
   /// Adds sizes and hashes of all files and writes manifest.json.
   Error write(const BuildOptions &options, const std::string &folder);
 

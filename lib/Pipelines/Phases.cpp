@@ -5,6 +5,7 @@
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 #include "skim/Conversion/ONNXToLM.h"
+#include "skim/Target/CPU/AssignLayouts.h"
 #include "skim/Transforms/AllocateBits.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
@@ -112,7 +113,8 @@ void skim::buildQuantizePipeline(OpPassManager &manager, const QuantizePhaseOpti
   addFences(manager);
 }
 
-void skim::buildFusePipeline(OpPassManager &manager, const std::string &mode) {
+void skim::buildFusePipeline(OpPassManager &manager, const std::string &mode, const std::string &target,
+                             const std::string &layout) {
   // Modes before fusing: linears of one kernel call share theirs.
   AssignModesOptions pass;
   pass.mode = mode;
@@ -120,6 +122,12 @@ void skim::buildFusePipeline(OpPassManager &manager, const std::string &mode) {
   // Equal subexpressions first: linears that share an input must see the same value.
   manager.addPass(createCSEPass());
   manager.addNestedPass<func::FuncOp>(createFuseLinears());
+  if (!target.empty()) {
+    AssignLayoutsOptions layouts;
+    layouts.target = target;
+    layouts.layout = layout;
+    manager.addPass(createAssignLayouts(layouts));
+  }
   addFences(manager);
 }
 
@@ -160,6 +168,8 @@ struct QuantizePipelineOptions : PassPipelineOptions<QuantizePipelineOptions> {
 struct FusePipelineOptions : PassPipelineOptions<FusePipelineOptions> {
   Option<std::string> mode{*this, "mode", llvm::cl::desc("activation mode of quantized linears"),
                            llvm::cl::init("f32")};
+  Option<std::string> target{*this, "target", llvm::cl::desc("whose kernels' layouts (none: rows)")};
+  Option<std::string> layout{*this, "layout", llvm::cl::desc("auto, rows or turned"), llvm::cl::init("auto")};
 };
 } // namespace
 
@@ -196,7 +206,9 @@ void skim::registerPhasePipelines() {
                                                       quantize.calibration.plan = options.plan;
                                                       buildQuantizePipeline(manager, quantize);
                                                     });
-  PassPipelineRegistration<FusePipelineOptions>(
-      "skim-phase-fuse", "modes, merged linears, folded residuals",
-      [](OpPassManager &manager, const FusePipelineOptions &options) { buildFusePipeline(manager, options.mode); });
+  PassPipelineRegistration<FusePipelineOptions>("skim-phase-fuse", "modes, merged linears, folded residuals, layouts",
+                                                [](OpPassManager &manager, const FusePipelineOptions &options) {
+                                                  buildFusePipeline(manager, options.mode, options.target,
+                                                                    options.layout);
+                                                });
 }

@@ -20,6 +20,7 @@ int main(int argc, char **argv) {
   std::vector<std::string> shapes = {"14336x4096"}, formats = {"w4g128"}, modes = {""};
   std::vector<int64_t> batches = {1};
   std::string targetName = "cpu";
+  std::vector<std::string> layouts = {""};
   int threads = 2;
   double seconds = 2;
   app.add_option("--shape", shapes, "NxK, output rows by input columns")->delimiter(',');
@@ -27,6 +28,7 @@ int main(int argc, char **argv) {
   app.add_option("--mode", modes, "f32 or bf16 (default: the target's)")->delimiter(',');
   app.add_option("--batch", batches, "rows of x")->delimiter(',');
   app.add_option("--target", targetName, "a CPU target");
+  app.add_option("--layout", layouts, "rows or turned (default: a package's)")->delimiter(',');
   app.add_option("--threads", threads, "threads");
   app.add_option("--seconds", seconds, "time spent on each measurement");
   CLI11_PARSE(app, argc, argv);
@@ -45,41 +47,44 @@ int main(int argc, char **argv) {
   for (const std::string &shape : shapes)
     for (const std::string &format : formats)
       for (const std::string &mode : modes)
-        for (int64_t batch : batches) {
-          skim::LinearBenchOptions options;
-          if (std::sscanf(shape.c_str(), "%ldx%ld", &options.n, &options.k) != 2)
-            return 2;
-          options.format = format;
-          options.mode = mode;
-          options.batch = batch;
-          options.threads = threads;
-          options.seconds = seconds;
-          double sgemm = 1e30;
-          std::vector<float> x, w, y;
-          auto baseline = [&] {
-            if (batch < 8)
-              return;
-            x.resize(batch * options.k, 0.5f);
-            w.resize(options.n * options.k, 0.25f);
-            y.resize(batch * options.n);
-            skim::Stopwatch watch;
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, int(batch), int(options.n), int(options.k), 1.0f,
-                        x.data(), int(options.k), w.data(), int(options.k), 0.0f, y.data(), int(options.n));
-            sgemm = std::min(sgemm, watch.seconds());
-          };
-          auto result = skim::benchLinear(context, *target, options, team, probe, baseline);
-          if (!result) {
-            std::fprintf(stderr, "linear: error: %s\n", result.message().c_str());
-            return 1;
+        for (int64_t batch : batches)
+          for (const std::string &layout : layouts) {
+            skim::LinearBenchOptions options;
+            if (std::sscanf(shape.c_str(), "%ldx%ld", &options.n, &options.k) != 2)
+              return 2;
+            options.format = format;
+            options.layout = layout;
+            options.mode = mode;
+            options.batch = batch;
+            options.threads = threads;
+            options.seconds = seconds;
+            double sgemm = 1e30;
+            std::vector<float> x, w, y;
+            auto baseline = [&] {
+              if (batch < 8)
+                return;
+              x.resize(batch * options.k, 0.5f);
+              w.resize(options.n * options.k, 0.25f);
+              y.resize(batch * options.n);
+              skim::Stopwatch watch;
+              cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, int(batch), int(options.n), int(options.k), 1.0f,
+                          x.data(), int(options.k), w.data(), int(options.k), 0.0f, y.data(), int(options.n));
+              sgemm = std::min(sgemm, watch.seconds());
+            };
+            auto result = skim::benchLinear(context, *target, options, team, probe, baseline);
+            if (!result) {
+              std::fprintf(stderr, "linear: error: %s\n", result.message().c_str());
+              return 1;
+            }
+            double gflops = 2e-3 * double(options.n) * double(options.k) * double(batch) / result->microseconds;
+            std::printf("%-12s %-5s %6ld %6ld %5ld %10.1f %8.2f %8.2f %8.1f%% %9.1f",
+                        (format + (layout.empty() ? "" : " " + layout)).c_str(), result->mode.c_str(), options.n,
+                        options.k, batch, result->microseconds, result->gbps, result->readBandwidthGbps,
+                        100 * result->fractionOfBandwidth, gflops);
+            if (batch >= 8)
+              std::printf(" %9.1f", sgemm * 1e6);
+            std::printf("\n");
+            std::fflush(stdout);
           }
-          double gflops = 2e-3 * double(options.n) * double(options.k) * double(batch) / result->microseconds;
-          std::printf("%-12s %-5s %6ld %6ld %5ld %10.1f %8.2f %8.2f %8.1f%% %9.1f", format.c_str(),
-                      result->mode.c_str(), options.n, options.k, batch, result->microseconds, result->gbps,
-                      result->readBandwidthGbps, 100 * result->fractionOfBandwidth, gflops);
-          if (batch >= 8)
-            std::printf(" %9.1f", sgemm * 1e6);
-          std::printf("\n");
-          std::fflush(stdout);
-        }
   return 0;
 }

@@ -193,6 +193,9 @@ static Error runCompile(const Options &options) { return ::build(options.build, 
 static void addCommon(CLI::App *command, Options &options) {
   command->add_option("--target", options.build.targets, "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu-sim:...")
       ->capture_default_str();
+  command->add_option("--layout", options.build.layout, "of the codes in the package: auto, rows or turned")
+      ->check(CLI::IsMember({"auto", "rows", "turned"}))
+      ->capture_default_str();
   command->add_option("--compile-to", options.compileTo, "stop after a phase: " + phaseNames());
   command->add_option("--dump-phases-to", options.build.dumpPhasesTo, "folder for the IR after every phase");
   command->add_option("--tokenizer", options.build.tokenizer, "tokenizer file or folder (default: beside the model)");
@@ -259,10 +262,11 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
 
 void skim::tool::addCompile(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
-  CLI::App *command =
-      addCommand(app, action, "compile", "code for a target, weights as they are", options, runCompile, checkPhase);
+  CLI::App *command = addCommand(app, action, "compile", "code for more targets of a package, or for a model", options,
+                                 runCompile, checkPhase);
   command->add_option("model", options->build.model, "MODEL.onnx or IN.skim")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
+  command->add_flag("--only", options->build.onlyTargets, "leave out the package's other targets");
   command->add_option("--activations", options->build.mode, "activation mode: f32 or bf16 (default: the target's)");
   addCommon(command, *options);
 }

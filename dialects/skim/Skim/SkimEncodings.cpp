@@ -306,3 +306,11 @@ uint64_t skim::getStoredBits(WeightEncoding encoding, ArrayRef<int64_t> shape) {
     bits += component.getBits();
   return bits;
 }
+
+LogicalResult LayoutAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitError, unsigned word, unsigned lanes) {
+  if (word != 16 && word != 32)
+    return emitError() << "expected words of 16 or 32 bits, got " << word;
+  if (lanes != 8 && lanes != 16 && lanes != 32)
+    return emitError() << "expected 8, 16 or 32 lanes, got " << lanes;
+  return success();
+}

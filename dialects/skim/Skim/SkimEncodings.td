@@ -273,4 +273,39 @@ def Skim_PerTokenAttr : AttrDef<Skim_Dialect, "PerToken", [VerifiableTensorEncod
   }];
 }
 
+// No encoding: how a kernel wants codes to lie that an encoding only names.
+def Skim_LayoutAttr : AttrDef<Skim_Dialect, "Layout"> {
+  let mnemonic = "layout";
+  let summary = "the order of packed codes that a target's kernel reads";
+  let description = [{
+    Where no layout stands, codes of b bits lie in a row one after another, LSB
+    first (`rows`). With a layout, blocks of c·lanes columns, c = word / gcd(word,
+    b), are turned so that a vector of words holds one code of each of its lanes:
+    column j·lanes + i of a block is bits [j·b, (j + 1)·b) of lane i's bit string,
+    whose word t is word number t·lanes + i of the block. A kernel then needs a
+    shift for `lanes` codes where it else permutes bytes first. Columns behind the
+    last whole block lie as in `rows`. So a layout moves bits within a row; sizes,
+    types and values stay. It belongs to a target's kernel call and to a package's
+    files, never to a value in IR, which is canonical.
+
+    Leaves whose codes are not packed one after another (dense, planes), whose
+    groups end inside of a block, or with fewer columns than a block, lie in rows.
+
+    Constraints:
+    * (layout_c1) word is 16 or 32.
+    * (layout_c2) lanes is 8, 16 or 32.
+
+    ```mlir
+    func.func @example(%x: tensor<?x576xf32>, %w: tensor<48x576xf16, #skim.codebook<bits = 3>>) -> tensor<?x48xf32> {
+      %y = skim.linear %x, %w {skim.layout = #skim.layout<word = 16, lanes = 32>}
+         : tensor<?x576xf32>, tensor<48x576xf16, #skim.codebook<bits = 3>> -> tensor<?x48xf32>
+      return %y : tensor<?x48xf32>
+    }
+    ```
+  }];
+  let parameters = (ins "unsigned":$word, "unsigned":$lanes);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
 #endif

@@ -26,8 +26,11 @@ struct BuildOptions {
   int tuneSteps = 0;  ///< steps of end-to-end tuning; 0: none
   float tuneRate = 0; ///< see TuneOptions::rate; 0: its default
   std::vector<std::string> targets = {"cpu"};
-  std::string mode;    ///< activation mode of the linears; empty: the target's default
-  int64_t context = 0; ///< most tokens of a text; 0: what the model says
+  /// Compiling a package: leave out the targets that it has and `targets` does not name.
+  bool onlyTargets = false;
+  std::string layout = "auto"; ///< of the codes: auto, rows or turned
+  std::string mode;            ///< activation mode of the linears; empty: the target's default
+  int64_t context = 0;         ///< most tokens of a text; 0: what the model says
   unsigned threads = 0;
   bool resume = false;
   /// Stop after this phase; the IR goes to `output` (or standard output for "-").

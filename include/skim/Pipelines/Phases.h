@@ -89,8 +89,10 @@ struct QuantizePhaseOptions {
 /// Weights in their encodings, in a file.
 void buildQuantizePipeline(mlir::OpPassManager &manager, const QuantizePhaseOptions &options);
 /// Activation modes (`mode` for quantized linears), then what can be merged or
-/// folded before code is generated.
-void buildFusePipeline(mlir::OpPassManager &manager, const std::string &mode);
+/// folded before code is generated, and the layouts of `target`'s kernels
+/// (`layout`: auto, rows or turned; rows where `target` is empty).
+void buildFusePipeline(mlir::OpPassManager &manager, const std::string &mode, const std::string &target = "",
+                       const std::string &layout = "auto");
 
 /// What must hold after every phase.
 void addFences(mlir::OpPassManager &manager);

@@ -29,6 +29,7 @@ struct Piece {
   int64_t permutation = -1, firstRow = 0; // permutation's entries from firstRow on
   Type permutationType;
   int64_t yColumn = 0;
+  LayoutAttr layout;
 };
 
 /// A low-rank pair: y += B·(A·x).
@@ -36,6 +37,7 @@ struct LowRankPair {
   WeightEncoding factors;
   int64_t rank, n, yColumn;
   SmallVector<int64_t> a, b;
+  LayoutAttr layout;
 };
 
 /// A panel taken apart.
@@ -57,7 +59,7 @@ static void takeApart(Attribute term, int64_t k, ArrayRef<int64_t> weights, Piec
     takeApart(lowRank.getBase(), k, weights.take_front(base), outer, panels);
     panels.pairs.push_back({cast<WeightEncoding>(lowRank.getFactors()), lowRank.getRank(), outer.n, outer.yColumn,
                             SmallVector<int64_t>(weights.slice(base, a)),
-                            SmallVector<int64_t>(weights.drop_front(base + a))});
+                            SmallVector<int64_t>(weights.drop_front(base + a)), outer.layout});
     return;
   }
   if (auto scaled = dyn_cast<ScaledAttr>(term)) {
@@ -89,12 +91,14 @@ static Panels takeApart(const LinearCall &call) {
     outer.n = panel.n;
     outer.bias = panel.biasWeight;
     outer.yColumn = panel.yColumn;
+    outer.layout = panel.layout;
     takeApart(panel.term, call.k, panel.weights, outer, panels);
   }
   return panels;
 }
 
-static KernelSignature signatureOf(const Piece &piece, int64_t k, StringRef mode, LinearEpilogue epilogue) {
+static KernelSignature signatureOf(const TargetInfo &target, const Piece &piece, int64_t k, StringRef mode,
+                                   LinearEpilogue epilogue) {
   KernelSignature signature;
   signature.leaf = piece.leaf;
   signature.k = k;
@@ -103,13 +107,17 @@ static KernelSignature signatureOf(const Piece &piece, int64_t k, StringRef mode
   signature.scaled = piece.alpha >= 0;
   signature.permutation = piece.permutation >= 0 ? piece.permutationType : Type();
   signature.biased = piece.bias >= 0;
+  // Kernels of weights that a layout leaves in rows are shared with those without one.
+  DecodeContext context{target, k, decodeLanes(target), true, piece.layout};
+  if (std::unique_ptr<Decoder> decoder = makeDecoder(piece.leaf, context); decoder && decoder->block())
+    signature.layout = piece.layout;
   return signature;
 }
 
 /// Batches are bound by arithmetic, and not every target's bf16 is faster than its f32.
 static KernelSignature batchSignatureOf(const TargetInfo &target, const Piece &piece, int64_t k, StringRef mode,
                                         LinearEpilogue epilogue) {
-  KernelSignature signature = signatureOf(piece, k, mode, epilogue);
+  KernelSignature signature = signatureOf(target, piece, k, mode, epilogue);
   signature.bf16 = signature.bf16 && target.fastBF16;
   return signature;
 }
@@ -125,6 +133,7 @@ static LinearCall factorCall(const LowRankPair &pair, const LinearCall &call, bo
   panel.n = second ? pair.n : pair.rank;
   panel.weights = second ? pair.b : pair.a;
   panel.yColumn = second ? pair.yColumn : 0;
+  panel.layout = pair.layout;
   result.panels.push_back(panel);
   return result;
 }
@@ -138,7 +147,7 @@ LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &ca
   };
   Panels panels = takeApart(call);
   for (const Piece &piece : panels.pieces) {
-    KernelSignature signature = signatureOf(piece, call.k, call.mode, call.epilogue);
+    KernelSignature signature = signatureOf(target, piece, call.k, call.mode, call.epilogue);
     include({0, 0, smallScratch(target, signature)});
     signature = batchSignatureOf(target, piece, call.k, call.mode, call.epilogue);
     if (!canBatch(target, signature, piece.n))
@@ -203,6 +212,7 @@ static void callPack(KernelBuilder &b, ModuleOp module, const TargetInfo &target
   signature.epilogue = LinearEpilogue::Store;
   signature.permutation = {};
   signature.biased = false;
+  signature.layout = {};
   arguments.y = packed;
   arguments.permutation = arguments.bias = {};
   arguments.components.clear();
@@ -213,8 +223,8 @@ static void callPack(KernelBuilder &b, ModuleOp module, const TargetInfo &target
 static void callPieces(KernelBuilder &b, ModuleOp module, const TargetInfo &target, ArrayRef<Piece> pieces,
                        const LinearCall &call, const KernelValues &values) {
   auto small = [&](const Piece &piece) {
-    callKernel(b, module, target, signatureOf(piece, call.k, call.mode, call.epilogue), "small", emitSmallKernel,
-               argumentsOf(b, piece, values));
+    callKernel(b, module, target, signatureOf(target, piece, call.k, call.mode, call.epilogue), "small",
+               emitSmallKernel, argumentsOf(b, piece, values));
   };
   b.ifElse(
       b.less(values.rows, b.i64(kBatchRows)),

@@ -5,6 +5,7 @@
 #include "skim/Support/Float16.h"
 #include "skim/Support/Resources.h"
 #include "skim/Target/CPU/Emit.h"
+#include "skim/Target/CPU/Layout.h"
 
 #include <cstring>
 #include <random>
@@ -74,6 +75,12 @@ Expected<LinearBenchResult> skim::benchLinear(MLIRContext &context, const Target
   if (failed(info.term.verifyWeight({info.n, info.k}, Float16Type::get(&context),
                                     [&] { return emitError(UnknownLoc::get(&context)); })))
     return fail("format does not fit", options.format, "", "a weight of another shape");
+  if (options.layout.empty())
+    info.layout = chooseLayout(target, info.term, {info.n, info.k}, info.mode);
+  else if (options.layout == "turned")
+    info.layout = turnedLayout(&context, target, info.mode);
+  else if (options.layout != "rows")
+    return fail("unknown layout", options.layout, "rows or turned", options.layout);
   auto library = LinearLibrary::build(context, target, info);
   if (!library)
     return library.takeError();

@@ -107,6 +107,7 @@ Expected<std::unique_ptr<LinearLibrary>> LinearLibrary::build(MLIRContext &conte
     LinearPanel panel;
     panel.term = one.term;
     panel.n = one.n;
+    panel.layout = one.layout;
     int64_t components = getComponents(one.term, {one.n, one.k}).size();
     for (int64_t i = 0; i < components; ++i)
       panel.weights.push_back(i);

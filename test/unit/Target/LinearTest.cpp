@@ -1,7 +1,9 @@
 //===- LinearTest.cpp - every format on every schedule and lane set ---------===//
 //
 // Random components, decoded by the reference and multiplied in double, against
-// the generated kernels: awkward shapes, one to many rows of x.
+// the generated kernels: awkward shapes, one to many rows of x, codes in rows and
+// turned. By default a part of the product of terms, shapes and targets;
+// SKIM_TEST_FULL takes all of it.
 //
 //===----------------------------------------------------------------------===//
 
@@ -13,8 +15,10 @@
 #include "skim/Support/Float16.h"
 #include "skim/Support/Threads.h"
 #include "skim/Target/CPU/Emit.h"
+#include "skim/Target/CPU/Layout.h"
 #include "skim/Target/Common/KernelBuilder.h"
 
+#include <cstdlib>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <random>
@@ -86,8 +90,20 @@ std::vector<std::string> nestedTerms(int64_t n, int64_t k) {
 struct Weight {
   LinearCase info;
   std::string text;
-  std::vector<std::vector<uint8_t>> bytes;
+  std::vector<std::vector<uint8_t>> bytes; // as kernels read them
   std::vector<float> values;
+
+  /// Components in a layout.
+  void turn(LayoutAttr layout) {
+    info.layout = layout;
+    for (auto [codes, component] : llvm::zip(turnedCodes(info.term, {info.n, info.k}, layout), bytes)) {
+      if (!codes.block)
+        continue;
+      std::vector<uint8_t> turned(component.size());
+      packCodes(codes, component, turned);
+      component = std::move(turned);
+    }
+  }
 };
 
 void putFloat(std::vector<uint8_t> &bytes, Type type, size_t i, float value) {
@@ -273,17 +289,14 @@ TEST(Linear, EmbeddingMatchesReference) {
     }
 }
 
-/// All terms on one shape.
-static void sweepShape(const TargetInfo &target, const std::string &mode, int64_t n, int64_t k) {
+static bool fullTests() { return std::getenv("SKIM_TEST_FULL") != nullptr; }
+
+/// Terms on one shape, their codes in rows or turned.
+static void sweepShape(const TargetInfo &target, const std::string &mode, int64_t n, int64_t k,
+                       const std::vector<std::string> &terms, bool turned) {
   MLIRContext context;
   prepareEmission(context);
   std::mt19937 random(static_cast<unsigned>(n));
-  std::vector<std::string> terms;
-  if (k > 2048) // sums over blocks of columns: what matters is where blocks end
-    terms = {"f16", "w4g32a", "k3", "mx4", "#skim.scaled<#skim.codebook<bits = 4, table = i8>>"};
-  else
-    terms.assign(std::begin(kTerms), std::end(kTerms));
-  llvm::append_range(terms, nestedTerms(n, k));
   std::vector<Weight> weights;
   std::vector<LinearCase> cases;
   for (const std::string &text : terms) {
@@ -292,6 +305,8 @@ static void sweepShape(const TargetInfo &target, const std::string &mode, int64_
     weight.info.mode = mode;
     weight.info.biased = weights.size() % 3 == 0;
     weight.info.epilogue = weights.size() % 4 == 1 ? LinearEpilogue::Add : LinearEpilogue::Store;
+    if (turned)
+      weight.turn(turnedLayout(&context, target, mode));
     cases.push_back(weight.info);
     weights.push_back(std::move(weight));
   }
@@ -302,16 +317,85 @@ static void sweepShape(const TargetInfo &target, const std::string &mode, int64_
     compare(**library, weights, rows, mode == "bf16", team, random);
 }
 
+/// Sums over blocks of columns: what matters is where blocks end.
+static const std::vector<std::string> kWideTerms = {"f16", "w4g32a", "k3", "mx4",
+                                                    "#skim.scaled<#skim.codebook<bits = 4, table = i8>>"};
+/// Terms whose codes a layout turns: codes that fit into words and that are cut, with and without groups.
+static const std::vector<std::string> kTurnedTerms = {
+    "k3", "w4g128", "k1", "k4", "k5", "k8", "w6", "#skim.scaled<#skim.codebook<bits = 3, table = i8>>"};
+/// Every leaf in every way that decoders have to read it: what no target goes without.
+static const std::vector<std::string> kBaseTerms = {"f16", "w4g32a", "w4g128", "k3", "k8", "mx4", "p2", "p2b"};
+
+static std::vector<std::string> with(std::vector<std::string> terms, const std::vector<std::string> &more) {
+  llvm::append_range(terms, more);
+  return terms;
+}
+
 TEST_P(LinearSweep, MatchesReference) {
   auto [targetName, mode] = GetParam();
   auto target = parseCPUTarget(targetName);
   ASSERT_TRUE(bool(target)) << target.message();
   if (!hostCanRun(*target))
     GTEST_SKIP() << "this host cannot run " << targetName;
-  const std::pair<int64_t, int64_t> shapes[] = {{1, 1}, {3, 5}, {15, 37}, {33, 130}, {257, 1024}, {72, 2500}};
+  struct Sweep {
+    int64_t n, k;
+    std::vector<std::string> terms;
+    bool turned;
+  };
+  std::vector<Sweep> sweeps;
+  auto sweep = [&](int64_t n, int64_t k, std::vector<std::string> terms, bool turned = false) {
+    // In pieces, for all cores.
+    for (size_t first = 0; first < terms.size(); first += 8)
+      sweeps.push_back({n, k, {terms.begin() + first, terms.begin() + std::min(first + 8, terms.size())}, turned});
+  };
+  const std::vector<std::string> all(std::begin(kTerms), std::end(kTerms));
+  auto share = [&](size_t number, size_t of) {
+    std::vector<std::string> terms;
+    for (size_t i = number % of; i < all.size(); i += of)
+      terms.push_back(all[i]);
+    return terms;
+  };
+  const std::pair<int64_t, int64_t> shapes[] = {{1, 1}, {3, 5}, {15, 37}, {33, 130}, {257, 1024}};
+  if (fullTests()) {
+    for (auto [n, k] : shapes)
+      sweep(n, k, with(all, nestedTerms(n, k)));
+    sweep(72, 2500, with(kWideTerms, nestedTerms(72, 2500)));
+    sweep(81, 1163, with(all, nestedTerms(81, 1163)), true);
+    sweep(72, 2500, with(kTurnedTerms, nestedTerms(72, 2500)), true);
+  } else {
+    // The cost is compiling, and wide vectors without their instructions cost most. So all terms meet all schedules on
+    // the lane sets together (software: three targets, AVX2, AVX-512 in f32: two, in bf16), every leaf on each, and the
+    // small shapes have a share of the terms each, another for every target.
+    StringRef name = testing::UnitTest::GetInstance()->current_test_info()->name();
+    size_t number = 0;
+    ASSERT_FALSE(name.rsplit('/').second.getAsInteger(10, number)) << name.str();
+    bool software = target->lanes == LaneSet::Portable;
+    // Enough rows for the batch schedule, and an odd number of columns.
+    std::vector<std::string> terms = all;
+    if (software)
+      terms = with(kBaseTerms, share(number, 3));
+    else if (mode == std::string("f32") && target->lanes == LaneSet::AVX512)
+      terms = with(kBaseTerms, share(number, 2));
+    std::vector<std::string> nested = nestedTerms(81, 651);
+    sweep(81, 651, with(terms, software ? std::vector{nested.back()} : nested));
+    for (auto [index, shape] : llvm::enumerate(shapes)) {
+      auto [n, k] = shape;
+      std::vector<std::string> some = share(index + std::size(shapes) * number, 24);
+      if (index == number % std::size(shapes))
+        some = with(some, nestedTerms(n, k));
+      sweep(n, k, some);
+    }
+    sweep(72, 2500, {kWideTerms[number % kWideTerms.size()]});
+    // Two blocks of the widest layout and some columns more; blocks of columns of the batch schedule.
+    sweep(81, 1163, {kTurnedTerms.begin(), all.size() > terms.size() ? kTurnedTerms.begin() + 2 : kTurnedTerms.end()},
+          true);
+    if (!software)
+      sweep(72, 2500, {"k3", nestedTerms(72, 2500).back()}, true);
+  }
   // Compiling takes most of the time.
-  parallelFor(std::size(shapes), 1, 0, [&, mode = mode](size_t begin, size_t, unsigned) {
-    sweepShape(*target, mode, shapes[begin].first, shapes[begin].second);
+  parallelFor(sweeps.size(), 1, 0, [&, mode = mode](size_t begin, size_t, unsigned) {
+    const Sweep &one = sweeps[begin];
+    sweepShape(*target, mode, one.n, one.k, one.terms, one.turned);
   });
 }
 

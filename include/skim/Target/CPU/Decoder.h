@@ -21,9 +21,10 @@ namespace skim {
 /// What a decoder knows when kernels are generated.
 struct DecodeContext {
   const TargetInfo &target;
-  int64_t k;           // columns of the weight
-  int64_t lanes;       // f32 in a decoded run: a multiple of eight
-  bool scratch = true; // false: beginRow gets none, and every table is in registers
+  int64_t k;              // columns of the weight
+  int64_t lanes;          // f32 in a decoded run: a multiple of eight
+  bool scratch = true;    // false: beginRow gets none, and every table is in registers
+  LayoutAttr layout = {}; // of packed codes; null: rows
 };
 
 /// The width of runs: a vector, but at least eight, so that runs of codes begin at whole bytes.
@@ -34,6 +35,13 @@ inline int64_t decodeLanes(const TargetInfo &target) { return std::max<int64_t>(
 struct Run {
   mlir::Value first;
   int64_t count;
+  /// `first` within its block of the layout, or −1 where codes lie in rows.
+  int64_t phase = -1;
+
+  /// `columns` of it from `offset` on.
+  Run part(KernelBuilder &b, int64_t offset, int64_t columns) const {
+    return {offset ? b.add(first, offset) : first, columns, phase < 0 ? phase : phase + offset};
+  }
 };
 
 class Decoder {
@@ -51,8 +59,14 @@ public:
   virtual bool hasZeros() const { return false; }
   /// Bytes of private scratch for one row's state.
   virtual int64_t scratchPerRow() const { return 0; }
-  /// Stored bits of a column's codes, for prefetching; 0: nothing to prefetch.
+  /// Stored bits of a column, for prefetching and layouts; 0: neither. Up to
+  /// eight, `codes` reads them, packed one after another from the row's first
+  /// pointer on, and a layout may turn them.
   virtual int64_t bitsPerColumn() const { return 0; }
+
+  /// Columns of a block of the layout, 0 where there is none: what lies in whole
+  /// blocks is read with a Run's phase, what is behind them without.
+  int64_t block() const;
 
   /// What is needed of a row (i64): pointers, table registers. The first value
   /// is the pointer to the row's codes.
@@ -81,10 +95,13 @@ public:
 protected:
   DecodeContext context;
 
-  /// Packed codes of a run, one a lane of `type`, from a row of them at `pointer`.
+  /// Packed codes of a run, one a lane of `type`, from a row of them at `pointer`,
+  /// wherever its layout has them.
   Value codes(KernelBuilder &b, Value pointer, const Run &run, int64_t bits, mlir::VectorType type, bool junk) const;
   /// Entries of the largest table that lookups of 32 or 16 bits hold in registers.
   int64_t tableEntries(unsigned width) const;
+  Value blockCodes(KernelBuilder &b, Value pointer, const Run &run, int64_t bits, mlir::VectorType type,
+                   bool junk) const;
   /// The first `count` of consecutive floats at `pointer` as f32 vector of lanes.
   Value floats(KernelBuilder &b, mlir::Type type, Value pointer, int64_t count) const;
 };

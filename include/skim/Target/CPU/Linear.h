@@ -26,6 +26,8 @@ struct LinearPanel {
   int64_t biasWeight = -1;
   /// First column of y that it writes.
   int64_t yColumn = 0;
+  /// Of the packed codes; null: rows (Layout.h).
+  LayoutAttr layout = {};
 };
 
 /// What is done with a result.

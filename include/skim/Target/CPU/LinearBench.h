@@ -26,6 +26,8 @@ struct LinearBenchOptions {
   std::string format = "w4g128"; // short name or #skim.…
   std::string mode;              // empty: the target's default
   int64_t n = 0, k = 0, batch = 1;
+  /// Of the codes: `rows`, `turned`, or empty for what a package has.
+  std::string layout;
   int32_t threads = 2;
   double seconds = 2;                    // spent measuring
   size_t workingSet = size_t(640) << 20; // weights are rotated over copies of this many bytes together

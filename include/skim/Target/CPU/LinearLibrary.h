@@ -22,6 +22,8 @@ struct LinearCase {
   std::string mode = "f32";
   LinearEpilogue epilogue = LinearEpilogue::Store;
   bool biased = false;
+  /// Of the codes in LinearRun::components; null: rows.
+  LayoutAttr layout = {};
 };
 
 /// The data of a run.

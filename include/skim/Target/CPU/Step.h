@@ -3,6 +3,7 @@
 #define SKIM_TARGET_CPU_STEP_H
 
 #include "skim/Support/Error.h"
+#include "skim/Target/CPU/Layout.h"
 #include "skim/Target/CPU/TargetInfo.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -28,6 +29,8 @@ struct ProgramWeight {
   unsigned component = 0;
   /// The layer (HF path) that reads it first, or empty.
   std::string layer;
+  /// How its codes lie in the package; `block` = 0: as they are.
+  TurnedCodes codes = {};
 };
 
 /// A cache tensor: [heads, capacity, dim] in each sequence's block.

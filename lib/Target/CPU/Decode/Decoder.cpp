@@ -1,6 +1,7 @@
 //===- Decoder.cpp - what decoders share ------------------------------------===//
 
 #include "Decoders.h"
+#include "skim/Target/CPU/Layout.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/MathExtras.h"
@@ -18,7 +19,39 @@ std::unique_ptr<Decoder> skim::makeDecoder(WeightEncoding leaf, DecodeContext co
       .Default([](Attribute) { return nullptr; });
 }
 
+int64_t Decoder::block() const { return layoutBlock(context.layout, bitsPerColumn(), group(), context.k); }
+
+/// A code is in one word of its lane, or in two.
+Value Decoder::blockCodes(KernelBuilder &b, Value pointer, const Run &run, int64_t bits, VectorType type,
+                          bool junk) const {
+  int64_t word = context.layout.getWord(), width = type.getElementTypeBitWidth(), lanes = type.getNumElements();
+  int64_t layoutLanes = context.layout.getLanes();
+  if (lanes > layoutLanes) {
+    VectorType half = b.vec(lanes / 2, type.getElementType());
+    Value low = blockCodes(b, pointer, run.part(b, 0, lanes / 2), bits, half, junk);
+    return b.concat(low, blockCodes(b, pointer, run.part(b, lanes / 2, lanes / 2), bits, half, junk));
+  }
+  int64_t bit = run.phase / layoutLanes * bits, shift = bit % word;
+  Value block = b.offset(pointer, b.mul(b.div(b.sub(run.first, b.i64(run.phase)), 8), bits));
+  auto load = [&](int64_t index) {
+    int64_t first = index * layoutLanes + run.phase % layoutLanes;
+    Value words = b.load(b.vec(lanes, word == 16 ? b.i16() : b.i32()), b.offset(block, first * word / 8), 1);
+    return width > word ? b.zeroExtend(words, type.getElementType()) : words;
+  };
+  Value codes = load(bit / word);
+  VectorType loaded = cast<VectorType>(codes.getType());
+  if (shift)
+    codes = b.shr(codes, b.constant(loaded, static_cast<double>(shift)));
+  if (shift + bits > word)
+    codes = b.bitOr(codes, b.shl(load(bit / word + 1), b.constant(loaded, static_cast<double>(word - shift))));
+  if (width < word)
+    codes = b.truncate(codes, type.getElementType());
+  return junk ? codes : b.bitAnd(codes, b.constant(type, static_cast<double>((int64_t(1) << bits) - 1)));
+}
+
 Value Decoder::codes(KernelBuilder &b, Value pointer, const Run &run, int64_t bits, VectorType type, bool junk) const {
+  if (run.phase >= 0)
+    return blockCodes(b, pointer, run, bits, type, junk);
   int64_t lanes = type.getNumElements();
   // A run begins at a whole byte: its first column is a multiple of eight.
   Value at = b.offset(pointer, b.mul(b.div(run.first, 8), bits));
@@ -76,8 +109,8 @@ Value Decoder::weights(KernelBuilder &b, const Values &row, const Run &run) cons
 /// Two runs of f32 rounded together.
 static Value inHalves(KernelBuilder &b, int64_t lanes, const Run &run,
                       llvm::function_ref<Value(const Run &run)> decode) {
-  Value low = decode({run.first, std::min(run.count, lanes)});
-  Value high = run.count > lanes ? decode({b.add(run.first, lanes), run.count - lanes}) : b.constant(low.getType(), 0);
+  Value low = decode(run.part(b, 0, std::min(run.count, lanes)));
+  Value high = run.count > lanes ? decode(run.part(b, lanes, run.count - lanes)) : b.constant(low.getType(), 0);
   return b.roundTo(b.concat(low, high), b.bf16());
 }
 

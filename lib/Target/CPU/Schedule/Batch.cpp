@@ -43,7 +43,7 @@ class BatchKernel {
 public:
   BatchKernel(const TargetInfo &target, const KernelSignature &signature)
       : signature(signature), tile(target, signature),
-        decoder(makeDecoder(signature.leaf, {target, signature.k, tile.lanes})) {}
+        decoder(makeDecoder(signature.leaf, {target, signature.k, tile.lanes, true, signature.layout})) {}
 
   int64_t scratch() const {
     return tile.bufferBytes() + tile.tileBytes() + llvm::alignTo(decoder->scratchPerRow(), 64);
@@ -93,13 +93,20 @@ private:
       Value index = b.min(b.add(n0, r), b.sub(args->n, b.i64(1)));
       Values row = decoder->beginRow(b, args->components, index, scratch);
       Value to = b.offset(args->priv, b.mul(r, tile.bufferStride()));
-      auto step = [&](Value i, int64_t count) {
-        Run run{b.add(firstK, i), count};
+      auto step = [&](Value i, int64_t count, int64_t phase = -1) {
+        Run run{b.add(firstK, i), count, phase};
         Value w = tile.bf16 ? decoder->weightsBF16(b, row, run) : decoder->weights(b, row, run);
         b.store(w, b.element(to, i, weightType(b)));
       };
+      // Blocks of the layout, then rows of codes; a block of columns of the kernel holds whole ones.
+      int64_t block = decoder->block(), blocks = block ? columns / block * block : 0;
+      if (blocks)
+        b.loop(b.i64(0), b.i64(blocks), b.i64(block), [&](Value i) {
+          for (int64_t phase = 0; phase < block; phase += unit)
+            step(b.add(i, phase), unit, phase);
+        });
       int64_t whole = columns / unit * unit;
-      b.loop(b.i64(0), b.i64(whole), b.i64(unit), [&](Value i) { step(i, unit); });
+      b.loop(b.i64(blocks), b.i64(whole), b.i64(unit), [&](Value i) { step(i, unit); });
       if (whole < columns)
         step(b.i64(whole), columns - whole);
     });

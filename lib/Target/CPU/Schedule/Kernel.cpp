@@ -21,6 +21,8 @@ std::string KernelSignature::name(StringRef schedule) const {
     name += permutation.isInteger(16) ? "_rows16" : "_rows32";
   if (biased)
     name += "_bias";
+  if (layout)
+    name += ("_" + Twine(layout.getWord()) + "x" + Twine(layout.getLanes())).str();
   return name;
 }
 

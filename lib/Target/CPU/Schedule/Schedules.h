@@ -21,6 +21,7 @@ struct KernelSignature {
   bool scaled = false;         // a factor a column (f16) is multiplied into x
   mlir::Type permutation = {}; // type of the entries that name each row's column of y, or null
   bool biased = false;
+  LayoutAttr layout = {}; // of the leaf's codes; null: rows
 
   /// A symbol: `small_w4g128_k576_bf16`.
   std::string name(llvm::StringRef schedule) const;

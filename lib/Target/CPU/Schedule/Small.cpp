@@ -17,8 +17,8 @@ class SmallKernel {
 public:
   SmallKernel(const TargetInfo &target, const KernelSignature &signature)
       : signature(signature), lanes(decodeLanes(target)), bf16(signature.bf16), k(signature.k),
-        decoder(makeDecoder(signature.leaf, {target, signature.k, lanes})), unit(bf16 ? 2 * lanes : lanes),
-        group(std::min(decoder->group(), k)),
+        decoder(makeDecoder(signature.leaf, {target, signature.k, lanes, true, signature.layout})),
+        unit(bf16 ? 2 * lanes : lanes), block(decoder->block()), group(std::min(decoder->group(), k)),
         // Scales are applied to sums over a group where that has whole vectors, else to each value.
         bySums(group > 0 && (group == k || group % unit == 0)), sums(bySums && decoder->hasZeros()),
         paddedK(llvm::alignTo(k, unit)), xBytes(llvm::alignTo(paddedK * (bf16 ? 2 : 4), 64)),
@@ -51,7 +51,7 @@ private:
   bool bf16;
   int64_t k;
   std::unique_ptr<Decoder> decoder;
-  int64_t unit, group;
+  int64_t unit, block, group;
   bool bySums, sums;
   int64_t paddedK, xBytes, sumBytes;
   const KernelArguments *args = nullptr;
@@ -170,8 +170,29 @@ private:
     return totals;
   }
 
-  /// Adds columns [first, first + columns) to `sums`; first is a multiple of the unit.
+  /// Adds columns [first, first + columns) to `sums`; first is a multiple of the
+  /// unit, and of the layout's block where there is one.
   Values span(KernelBuilder &b, ArrayRef<Values> states, int64_t xs, Value first, int64_t columns, ValueRange initial) {
+    int64_t blocks = block ? columns / block * block : 0;
+    if (!blocks)
+      return spanOfRows(b, states, xs, first, columns, initial);
+    // Where a code lies in its block is known here, so a whole block is unrolled.
+    Values result = b.loop(b.i64(0), b.i64(blocks), b.i64(block), initial, [&](Value i, ValueRange carried) {
+      Value from = b.add(first, i);
+      prefetchRows(b, states, from, block);
+      Values next(carried);
+      for (int64_t phase = 0; phase < block; phase += unit)
+        next = accumulate(b, states, xs, {b.add(from, phase), unit, phase}, next);
+      return next;
+    });
+    if (blocks == columns)
+      return result;
+    return spanOfRows(b, states, xs, b.add(first, blocks), columns - blocks, result);
+  }
+
+  /// The same for codes in rows.
+  Values spanOfRows(KernelBuilder &b, ArrayRef<Values> states, int64_t xs, Value first, int64_t columns,
+                    ValueRange initial) {
     int64_t unroll = columns / unit <= 8 ? std::max<int64_t>(columns / unit, 1) : 4;
     int64_t chunk = unroll * unit, whole = columns / chunk * chunk;
     auto units = [&](Value from, int64_t count, Values carried) {

@@ -81,12 +81,14 @@ Error StepGenerator::lowerLinear(LinearOp first) {
   int64_t columns = 0;
   for (LinearOp linear : linears) {
     StringRef layer = linear.getLayer().value_or("");
-    Expected<Weight> weight = resolveWeight(linear, linear.getWeight(), layer);
+    auto layout = linear->getAttrOfType<LayoutAttr>(kLayoutAttr);
+    Expected<Weight> weight = resolveWeight(linear, linear.getWeight(), layer, layout);
     if (!weight)
       return weight.takeError();
     LinearPanel panel;
     panel.term = weight->term;
     panel.n = channelsOf(linear.getResult());
+    panel.layout = layout;
     panel.weights.assign(weight->indices.begin(), weight->indices.end());
     panel.yColumn = columns;
     columns += panel.n;

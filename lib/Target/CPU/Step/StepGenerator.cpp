@@ -134,6 +134,10 @@ int64_t StepGenerator::addWeight(ProgramWeight weight) {
     if (attribute.getName() != "name" && attribute.getName() != "sha256")
       identity.append(attribute);
   identity.set("skim.type", TypeAttr::get(weight.source.getType()));
+  if (weight.codes.block)
+    identity.set("skim.turned", Builder(source->getContext())
+                                    .getDenseI64ArrayAttr({weight.codes.word, weight.codes.lanes, weight.codes.bits,
+                                                           weight.codes.columns}));
   auto key = std::make_pair(Attribute(identity.getDictionary(source->getContext())), Type(weight.type));
   auto [entry, isNew] = weightIndices.try_emplace(key, static_cast<int64_t>(info.weights.size()));
   if (!isNew)
@@ -168,13 +172,15 @@ static std::string externalName(Value value) {
   return external ? external.getName().value_or("").str() : "";
 }
 
-Expected<Weight> StepGenerator::resolveWeight(Operation *user, Value value, StringRef layer) {
+Expected<Weight> StepGenerator::resolveWeight(Operation *user, Value value, StringRef layer, LayoutAttr layout) {
   value = behindConversions(value);
   auto type = cast<RankedTensorType>(value.getType());
   Weight weight;
   weight.type = type;
-  auto add = [&](Value source, RankedTensorType stored, std::string name, unsigned component, Value encoded) {
+  auto add = [&](Value source, RankedTensorType stored, std::string name, unsigned component, Value encoded,
+                 const TurnedCodes &codes = {}) {
     ProgramWeight entry;
+    entry.codes = codes;
     entry.name = std::move(name);
     entry.type = stored;
     entry.source = source;
@@ -186,13 +192,14 @@ Expected<Weight> StepGenerator::resolveWeight(Operation *user, Value value, Stri
   if (auto assemble = value.getDefiningOp<AssembleOp>()) {
     weight.term = getEncoding(type);
     SmallVector<Component> components = getComponents(weight.term, type.getShape());
+    SmallVector<TurnedCodes> codes = turnedCodes(weight.term, type.getShape(), layout);
     for (auto [index, component] : llvm::enumerate(assemble.getComponents())) {
       if (!isConstantTensor(component))
         return failAt(user, "unsupported weight", "constant components", spell(component.getType()));
       std::string name = externalName(component);
       if (name.empty() && !layer.empty())
         name = layer.str() + "." + components[index].name;
-      add(component, components[index].type, name, index, value);
+      add(component, components[index].type, name, index, value, codes[index]);
     }
     return weight;
   }

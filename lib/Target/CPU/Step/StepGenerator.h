@@ -65,7 +65,9 @@ private:
   Val rowCount(const StepValues &s, const View &view) { return view.gathered ? s.numRows : s.rows; }
 
   // Weights.
-  Expected<Weight> resolveWeight(mlir::Operation *user, mlir::Value value, llvm::StringRef layer);
+  /// `layout`: of the packed codes, as the kernel reads them.
+  Expected<Weight> resolveWeight(mlir::Operation *user, mlir::Value value, llvm::StringRef layer,
+                                 LayoutAttr layout = {});
   /// A vector of parameters, read as f32: its index in ProgramInfo.weights.
   Expected<int64_t> resolveVector(mlir::Operation *user, mlir::Value value, llvm::StringRef layer);
   int64_t addWeight(ProgramWeight weight);
