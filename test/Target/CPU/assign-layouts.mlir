@@ -1,6 +1,7 @@
-// RUN: skim-opt %s --skim-assign-layouts="target=cpu-sim:x86-64-v4" | FileCheck %s
+// RUN: skim-opt %s --skim-assign-layouts="target=cpu-sim:x86-64-v4 layout=turned" | FileCheck %s
 // RUN: skim-opt %s --skim-assign-layouts="target=cpu:x86-64-v3" | FileCheck %s --check-prefix=NARROW
 // RUN: skim-opt %s --skim-assign-layouts="target=cpu:x86-64-v3 layout=turned" | FileCheck %s --check-prefix=TURNED
+// RUN: skim-opt %s --skim-assign-layouts="target=cpu:x86-64-v4" | FileCheck %s --check-prefix=ROWS
 // RUN: skim-opt %s --skim-assign-layouts="target=cpu:portable" | FileCheck %s --check-prefix=ROWS
 // RUN: skim-opt %s --skim-assign-layouts="target=cpu:x86-64-v4 layout=rows" | FileCheck %s --check-prefix=ROWS
 // RUN: skim-opt %s --skim-assign-layouts="target=cpu:x86-64-v3" --skim-assign-layouts="target=cpu:x86-64-v4 layout=rows" | FileCheck %s --check-prefix=ROWS
@@ -25,6 +26,9 @@
 // NARROW-LABEL: @chosen
 // NARROW: mode = "bf16", skim.layout = #skim.layout<word = 16, lanes = 16>
 // NARROW: mode = "f32", skim.layout = #skim.layout<word = 32, lanes = 8>
+// Five bits beside two: rows.
+// NARROW-NOT: skim.layout
+// NARROW: return
 func.func @chosen(%x: tensor<?x576xf32>, %a: !k3, %b: !k3, %c: !mixed) -> (tensor<?x48xf32>, tensor<?x48xf32>, tensor<?x48xf32>) {
   %0 = skim.linear %x, %a {mode = "bf16"} : tensor<?x576xf32>, !k3 -> tensor<?x48xf32>
   %1 = skim.linear %x, %b {mode = "f32"} : tensor<?x576xf32>, !k3 -> tensor<?x48xf32>
@@ -33,9 +37,9 @@ func.func @chosen(%x: tensor<?x576xf32>, %a: !k3, %b: !k3, %c: !mixed) -> (tenso
 }
 
 // No whole block, groups that end inside of one, floats; eight bits only where they are asked for.
-// CHECK-LABEL: @rows
-// CHECK-NOT: skim.layout
-// CHECK: return
+// NARROW-LABEL: @rows
+// NARROW-NOT: skim.layout
+// NARROW: return
 // TURNED-LABEL: @rows
 // TURNED-COUNT-3: skim.linear %{{.*}}, %{{.*}} : tensor
 // TURNED: skim.layout = #skim.layout<word = 32, lanes = 8>
