@@ -92,10 +92,10 @@ for options in ([], ["--no-mixing"], ["--no-alpha"], ["--no-mixing", "--no-alpha
     check(4 < manifest["bits"] <= 6.5, options, manifest["bits"])
 
 # Tuning brings the model nearer to the one that it is trained on, the same on any number of threads.
-quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12)
+quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.004)
 check(divergence("b") < 0.9 * three, three, divergence("b"))
 tuned = digest("b")
-quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--threads", 7)
+quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.004, "--threads", 7)
 check(digest("b") == tuned, "tuned on 7 threads")
 
 # The comparison: a table, CSV, JSON and, with matplotlib, a picture.
