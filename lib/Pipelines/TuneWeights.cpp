@@ -5,6 +5,7 @@
 #include "skim/Analysis/WeightReader.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/Float16.h"
+#include "skim/Transforms/QuantizeWeights.h"
 #include "llvm/Support/Endian.h"
 
 #include <fcntl.h>
@@ -50,20 +51,6 @@ private:
   std::map<std::string, StoredWeight> storedOf;
 };
 } // namespace
-
-static UniformFormat formatOf(UniformAttr attr) {
-  UniformFormat format;
-  format.bits = attr.getBits();
-  format.group = attr.getGroup();
-  format.asymmetric = attr.getAsymmetric();
-  format.floatZero = static_cast<bool>(attr.getZeroType());
-  format.scale = *dtypeOf(attr.getScaleType());
-  return format;
-}
-
-static CodebookFormat formatOf(CodebookAttr attr) {
-  return {attr.getBits(), attr.getTable().isInteger(8) ? DType::I8 : *dtypeOf(attr.getTable()), attr.getTensorScope()};
-}
 
 /// Whether training has something to do with this leaf.
 static bool isTunable(Attribute leaf) {

@@ -4,7 +4,8 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
-#include "skim/Skim/SkimDialect.h"
+#include "skim/Quantize/Matrix.h"
+#include "skim/Skim/SkimOps.h"
 
 #include <functional>
 #include <string>
@@ -18,6 +19,10 @@ inline constexpr llvm::StringLiteral kErrorAttr = "skim.error";
 /// inputs of calibration, and the loss-weighted error that allocation minimises.
 inline constexpr llvm::StringLiteral kOutputErrorAttr = "skim.output_error";
 inline constexpr llvm::StringLiteral kLossErrorAttr = "skim.loss_error";
+
+/// The quantizers' own description of a leaf.
+UniformFormat formatOf(UniformAttr attr);
+CodebookFormat formatOf(CodebookAttr attr);
 
 /// One finished weight, for progress and reports.
 struct QuantizedLayer {

@@ -9,6 +9,7 @@
 #include "skim/Quantize/Skim.h"
 #include "skim/Support/Float16.h"
 #include "skim/Support/Sha256.h"
+#include "skim/Transforms/QuantizeWeights.h"
 
 using namespace mlir;
 using namespace skim;
@@ -28,24 +29,6 @@ struct CalibratedQuantizer::Work {
       components[prefix + component.spec.name] = component.bytes;
   }
 };
-
-static UniformFormat formatOf(UniformAttr attr) {
-  UniformFormat format;
-  format.bits = attr.getBits();
-  format.group = attr.getGroup();
-  format.asymmetric = attr.getAsymmetric();
-  format.floatZero = static_cast<bool>(attr.getZeroType());
-  format.scale = *dtypeOf(attr.getScaleType());
-  return format;
-}
-
-static CodebookFormat formatOf(CodebookAttr attr) {
-  CodebookFormat format;
-  format.bits = attr.getBits();
-  format.table = attr.getTable().isInteger(8) ? DType::I8 : *dtypeOf(attr.getTable());
-  format.tensorScope = attr.getTensorScope();
-  return format;
-}
 
 Expected<std::unique_ptr<CalibratedQuantizer>> CalibratedQuantizer::create(const CalibratedOptions &options,
                                                                            WeightReader &reader) {

@@ -4,6 +4,7 @@
 #include "skim/Quantize/RoundToNearest.h"
 #include "skim/Support/Float16.h"
 #include "skim/Support/Threads.h"
+#include "skim/Transforms/QuantizeWeights.h"
 
 using namespace mlir;
 using namespace skim;
@@ -109,8 +110,7 @@ Expected<WeightResult> WeightWriter::copy(Operation *source, RankedTensorType ty
   return result;
 }
 
-/// The quantizers' own description of a leaf.
-static UniformFormat describe(UniformAttr attr) {
+UniformFormat skim::formatOf(UniformAttr attr) {
   UniformFormat format;
   format.bits = attr.getBits();
   format.group = attr.getGroup();
@@ -120,7 +120,7 @@ static UniformFormat describe(UniformAttr attr) {
   return format;
 }
 
-static CodebookFormat describe(CodebookAttr attr) {
+CodebookFormat skim::formatOf(CodebookAttr attr) {
   CodebookFormat format;
   format.bits = attr.getBits();
   format.table = attr.getTable().isInteger(8) ? DType::I8 : *dtypeOf(attr.getTable());
@@ -172,7 +172,7 @@ Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding 
 
   Error error;
   if (auto uniform = dyn_cast<UniformAttr>(encoding)) {
-    UniformFormat format = describe(uniform);
+    UniformFormat format = formatOf(uniform);
     error = forEachBlock([&](const MatrixView &block, const QuantizeOptions &common) -> Error {
       UniformOptions options;
       static_cast<QuantizeOptions &>(options) = common;
@@ -180,7 +180,7 @@ Expected<WeightResult> WeightWriter::quantize(Operation *source, WeightEncoding 
       return quantized ? store(*quantized, common.firstRow) : quantized.takeError();
     });
   } else {
-    CodebookFormat format = describe(cast<CodebookAttr>(encoding));
+    CodebookFormat format = formatOf(cast<CodebookAttr>(encoding));
     std::optional<StoredTable> table;
     if (format.tensorScope) {
       SharedTableFit fit(format);
