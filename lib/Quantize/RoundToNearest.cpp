@@ -1,10 +1,8 @@
 #include "skim/Quantize/RoundToNearest.h"
+#include "StoredFloat.h"
 #include "UniformGrid.h"
 #include "skim/Quantize/BitPacking.h"
-#include "skim/Support/Float16.h"
 #include "skim/Support/Threads.h"
-
-#include <cstring>
 
 using namespace skim;
 
@@ -64,17 +62,6 @@ Expected<QuantizedMatrix> skim::quantizeUniform(const MatrixView &block, const U
   return quantizeOnGrid(block, {}, options.clippingWeights, format, options, options.searchClipping);
 }
 
-static float loadFloat(DType type, const std::vector<uint8_t> &bytes, int64_t index) {
-  if (type == DType::F32) {
-    float value;
-    std::memcpy(&value, bytes.data() + 4 * index, 4);
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, bytes.data() + 2 * index, 2);
-  return type == DType::F16 ? f16ToF32(half) : bf16ToF32(half);
-}
-
 void skim::decodeUniform(const QuantizedMatrix &matrix, const UniformFormat &format, float *out) {
   const int64_t columns = matrix.columns, size = format.groupSize(columns), groups = format.numGroups(columns);
   const QuantizedMatrix::Component &codes = *matrix.find("codes"), &scales = *matrix.find("scales");
@@ -87,9 +74,11 @@ void skim::decodeUniform(const QuantizedMatrix &matrix, const UniformFormat &for
     for (int64_t k = 0; k < columns; ++k) {
       int64_t group = k / size;
       float zero = !format.asymmetric ? float(1u << (format.bits - 1))
-                   : format.floatZero ? loadFloat(DType::F16, zeros->bytes, n * groups + group)
+                   : format.floatZero ? loadFloat(DType::F16, zeros->bytes.data() + 2 * (n * groups + group))
                                       : float(rowZeros[group]);
-      out[n * columns + k] = loadFloat(format.scale, scales.bytes, n * groups + group) * (float(row[k]) - zero);
+      out[n * columns + k] =
+          loadFloat(format.scale, scales.bytes.data() + size_t(n * groups + group) * dtypeSize(format.scale)) *
+          (float(row[k]) - zero);
     }
   }
 }

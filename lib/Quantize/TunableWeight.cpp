@@ -1,35 +1,14 @@
 #include "skim/Quantize/TunableWeight.h"
 
+#include "StoredFloat.h"
 #include "TableRounding.h"
 #include "skim/Quantize/BitPacking.h"
-#include "skim/Support/Float16.h"
 #include "skim/Support/Threads.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 using namespace skim;
-
-static float loadHalf(DType type, const std::vector<uint8_t> &bytes, size_t index) {
-  if (type == DType::F32) {
-    float value;
-    std::memcpy(&value, bytes.data() + 4 * index, 4);
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, bytes.data() + 2 * index, 2);
-  return type == DType::BF16 ? bf16ToF32(half) : f16ToF32(half);
-}
-
-static void storeHalf(DType type, std::vector<uint8_t> &bytes, size_t index, float value) {
-  if (type == DType::F32) {
-    std::memcpy(bytes.data() + 4 * index, &value, 4);
-    return;
-  }
-  uint16_t half = type == DType::BF16 ? f32ToBF16(value) : f32ToF16(value);
-  std::memcpy(bytes.data() + 2 * index, &half, 2);
-}
 
 static QuantizedMatrix::Component *findComponent(QuantizedMatrix &matrix, std::string_view name) {
   return const_cast<QuantizedMatrix::Component *>(std::as_const(matrix).find(name));
@@ -50,8 +29,9 @@ TunablePart TunablePart::codebook(const QuantizedMatrix &matrix, const CodebookF
     unpackBits(codes.bytes.data() + codes.spec.rowBytes * n, matrix.columns, format.bits,
                part.codes.data() + n * matrix.columns);
     for (int64_t i = n * part.perRow; i < (n + 1) * part.perRow; ++i)
-      part.parameters[i] = scale ? static_cast<int8_t>(table.bytes[i]) * loadHalf(DType::F16, scale->bytes, n)
-                                 : loadHalf(format.table, table.bytes, i);
+      part.parameters[i] =
+          scale ? static_cast<int8_t>(table.bytes[i]) * loadFloat(DType::F16, scale->bytes.data() + 2 * n)
+                : loadFloat(format.table, table.bytes.data() + 2 * i);
   }
   return part;
 }
@@ -75,9 +55,10 @@ TunablePart TunablePart::uniform(const QuantizedMatrix &matrix, const UniformFor
     if (zeros && !format.floatZero)
       unpackBits(zeros->bytes.data() + zeros->spec.rowBytes * n, part.perRow, format.bits, packed.data());
     for (int64_t g = 0; g < part.perRow; ++g) {
-      part.parameters.push_back(loadHalf(format.scale, scales.bytes, n * part.perRow + g));
+      part.parameters.push_back(
+          loadFloat(format.scale, scales.bytes.data() + (n * part.perRow + g) * int64_t(dtypeSize(format.scale))));
       part.offsets.push_back(!format.asymmetric ? float(1u << (format.bits - 1))
-                             : format.floatZero ? loadHalf(DType::F16, zeros->bytes, n * part.perRow + g)
+                             : format.floatZero ? loadFloat(DType::F16, zeros->bytes.data() + 2 * (n * part.perRow + g))
                                                 : float(packed[g]));
     }
   }
@@ -121,7 +102,7 @@ void TunablePart::store(QuantizedMatrix &matrix) const {
   if (!isCodebook) {
     std::vector<uint8_t> &bytes = findComponent(matrix, "scales")->bytes;
     for (size_t i = 0; i < parameters.size(); ++i)
-      storeHalf(type, bytes, i, parameters[i]);
+      storeFloat(type, parameters[i], bytes.data() + i * dtypeSize(type));
     return;
   }
   std::vector<uint8_t> &table = findComponent(matrix, "table")->bytes;
@@ -131,14 +112,14 @@ void TunablePart::store(QuantizedMatrix &matrix) const {
     std::copy_n(parameters.begin() + n * perRow, perRow, entries.begin());
     if (!scales) {
       for (int64_t i = 0; i < perRow; ++i)
-        storeHalf(type, table, n * perRow + i, entries[i]);
+        storeFloat(type, entries[i], table.data() + 2 * (n * perRow + i));
       continue;
     }
     float largest = 0;
     for (float entry : entries)
       largest = std::max(largest, std::fabs(entry));
     float scale = tableScaleFor(largest);
-    storeHalf(DType::F16, scales->bytes, n, scale);
+    storeFloat(DType::F16, scale, scales->bytes.data() + 2 * n);
     for (int64_t i = 0; i < perRow; ++i)
       table[n * perRow + i] =
           static_cast<uint8_t>(scale > 0 ? std::clamp(std::nearbyint(entries[i] / scale), -128.0f, 127.0f) : 0.0f);

@@ -1,4 +1,5 @@
 #include "UniformGrid.h"
+#include "StoredFloat.h"
 #include "skim/Quantize/BitPacking.h"
 #include "skim/Support/Float16.h"
 #include "skim/Support/Threads.h"
@@ -124,15 +125,6 @@ SKIM_CLONES static void extremes(const float *x, int64_t count, float &smallest,
 
 static float roundTo(DType type, float value) {
   return type == DType::F16 ? roundToF16(value) : type == DType::BF16 ? roundToBF16(value) : value;
-}
-
-static void storeFloat(DType type, float value, uint8_t *out) {
-  if (type == DType::F32) {
-    std::memcpy(out, &value, 4);
-    return;
-  }
-  uint16_t half = type == DType::F16 ? f32ToF16(value) : f32ToBF16(value);
-  std::memcpy(out, &half, 2);
 }
 
 double GridChooser::evaluate(const float *x, const float *weights, int64_t count, const UniformGrid &grid) const {
