@@ -10,6 +10,7 @@
 #include "mlir/IR/AsmState.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
+#include "skim/Analysis/PlannedBytes.h"
 #include "skim/Import/ONNX/ImportONNX.h"
 #include "skim/InitAll.h"
 #include "skim/Skim/SkimOps.h"

@@ -2,6 +2,7 @@
 
 #include "skim/Transforms/AllocateBits.h"
 
+#include "skim/Analysis/PlannedBytes.h"
 #include "skim/Analysis/WeightReader.h"
 #include "skim/Quantize/Allocation.h"
 #include "skim/Quantize/LayerCodes.h"
@@ -106,31 +107,14 @@ Error AllocateBitsPass::checkOptions() {
 
 /// Sorts the weights into those to decide and those that only count.
 Error AllocateBitsPass::collect() {
-  llvm::MapVector<Value, SmallVector<Operation *>> users;
-  llvm::DenseSet<Value> outside; // embeddings and the head
-  getOperation().walk([&](Operation *op) {
-    if (auto linear = dyn_cast<LinearOp>(op)) {
-      users[linear.getWeight()].push_back(op);
-      if (linear.getLayer().value_or("") == "lm_head")
-        outside.insert(linear.getWeight());
-    } else if (auto embed = dyn_cast<EmbedOp>(op)) {
-      users[embed.getTable()].push_back(op);
-      outside.insert(embed.getTable());
-    }
-  });
-  for (auto &[weight, ops] : users) {
-    auto type = cast<RankedTensorType>(weight.getType());
-    auto planned = ops.front()->getAttrOfType<WeightEncoding>(kEncodingAttr);
-    bool isLinear = !outside.contains(weight);
-    if (isLinear)
-      linearWeights += type.getNumElements();
-    if (planned) {
-      (isLinear ? fixedLinear : fixedOther) += getStoredBits(planned, type.getShape()) / 8;
-      continue;
-    }
+  PlannedBytes planned = plannedBytes(getOperation());
+  linearWeights = planned.linearWeights;
+  fixedLinear = planned.linears;
+  fixedOther = planned.others;
+  for (auto &[weight, users] : planned.open) {
     OpenLayer layer;
     layer.source = weight.getDefiningOp();
-    for (Operation *op : ops) {
+    for (Operation *op : users) {
       auto linear = dyn_cast<LinearOp>(op);
       if (!linear)
         return fail("embedding without an encoding", "skim-allocate-bits", "skim-assign-encodings before it", "none");
@@ -140,15 +124,11 @@ Error AllocateBitsPass::collect() {
     }
     if (!layer.source || !isa<ExternalOp, arith::ConstantOp>(layer.source))
       return fail("weight is not in a file", layer.name, "skim.external or a constant", "another value");
+    auto type = cast<RankedTensorType>(weight.getType());
     layer.rows = type.getDimSize(0);
     layer.columns = type.getDimSize(1);
     layers.push_back(std::move(layer));
   }
-  // Norms, biases and components of what arrived quantized.
-  getOperation().walk([&](Operation *op) {
-    if (isStored(op) && !users.contains(op->getResult(0)) && llvm::none_of(op->getUsers(), llvm::IsaPred<AssembleOp>))
-      fixedOther += plainBytes(op);
-  });
   if (layers.empty())
     return fail("nothing to allocate", "the model", "linears without an encoding", "none");
   return Error::success();
