@@ -2,7 +2,9 @@
 //
 // Every package is made and judged by the commands that a user would type
 // (quantize, compile, eval), each in a process of its own: what is compared is
-// what people get, and memory is given back between two models.
+// what people get, and memory is given back between two models. The packages of
+// one width are judged in one pass over the texts, window by window, so that
+// the unquantized model answers once for all of them.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,6 +18,8 @@
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
@@ -40,6 +44,13 @@ public:
   explicit Comparison(const Options &options) : options(options) {
     std::error_code code;
     programs = std::filesystem::read_symlink("/proc/self/exe", code).parent_path().string();
+    for (const std::string &text : options.eval) {
+      std::string name = llvm::sys::path::filename(text).str();
+      bool taken = std::count_if(options.eval.begin(), options.eval.end(), [&](const std::string &other) {
+                     return llvm::sys::path::filename(other) == name;
+                   }) > 1;
+      texts.push_back(taken ? text : name);
+    }
   }
   Error run();
 
@@ -47,15 +58,21 @@ private:
   /// Runs `PROGRAM arguments`; its standard output goes to `output`. The error is its last line.
   Error call(const std::string &program, std::vector<std::string> arguments, const std::string &output);
   Error makeStatistics();
-  Expected<Json> measure(const std::string &method, double bits);
-  Expected<Json> evaluate(const std::string &package);
-  Expected<Json> row(const std::string &method, double bits, const std::string &package);
+  std::string packageOf(const std::string &method, double bits) const;
+  Error make(const std::string &method, double bits);
+  /// Scores by text: of each package, then of the base.
+  Expected<std::vector<Json>> evaluate(const std::vector<std::string> &packages);
+  Expected<Json> row(const std::string &method, double bits, const std::string &package, Json scores) const;
+  Error compareAt(double bits);
+  void comparePairs(std::vector<Json> &group) const;
+  void printHead() const;
   void print(const Json &row) const;
   Error write();
   void draw();
 
   const Options &options;
   std::string programs, statistics, base;
+  std::vector<std::string> texts; // what the columns are called
   Json rows = Json::array();
 };
 } // namespace
@@ -99,13 +116,13 @@ Error Comparison::makeStatistics() {
   return call("skim-compiler", arguments, "");
 }
 
-Expected<Json> Comparison::evaluate(const std::string &package) {
-  Json result = Json::object();
-  for (const std::string &text : options.eval) {
+Expected<std::vector<Json>> Comparison::evaluate(const std::vector<std::string> &packages) {
+  std::vector<Json> result(packages.size() + 1, Json::object());
+  for (size_t t = 0; t < texts.size(); ++t) {
     std::string answer = options.output + "/last.json";
-    std::vector<std::string> arguments = {"eval", package, "--text", text, "--json"};
-    if (package != base)
-      arguments.insert(arguments.end(), {"--against", base});
+    std::vector<std::string> arguments = {"eval"};
+    arguments.insert(arguments.end(), packages.begin(), packages.end());
+    arguments.insert(arguments.end(), {"--text", options.eval[t], "--json", "--against", base});
     if (options.length)
       arguments.insert(arguments.end(), {"--length", std::to_string(options.length)});
     if (options.sequences)
@@ -117,13 +134,21 @@ Expected<Json> Comparison::evaluate(const std::string &package) {
     Expected<Json> parsed = parseJsonFile(answer);
     if (!parsed)
       return parsed.takeError();
-    result[llvm::sys::path::filename(text).str()] = std::move(*parsed);
+    Json none = {{"kl_mean", nullptr}, {"kl_standard_error", nullptr}, {"kl_windows", nullptr}};
+    none.update((*parsed)["base"]);
+    result.back()[texts[t]] = std::move(none);
+    for (size_t i = 0; i < packages.size(); ++i) {
+      Json scores = packages.size() == 1 ? *parsed : (*parsed)["packages"][i];
+      for (const char *key : {"base", "package", "seconds"})
+        scores.erase(key);
+      result[i][texts[t]] = std::move(scores);
+    }
   }
   return result;
 }
 
 /// What a package is and how good it is.
-Expected<Json> Comparison::row(const std::string &method, double bits, const std::string &package) {
+Expected<Json> Comparison::row(const std::string &method, double bits, const std::string &package, Json scores) const {
   Expected<Json> manifest = parseJsonFile(package + "/manifest.json");
   if (!manifest)
     return manifest.takeError();
@@ -131,17 +156,25 @@ Expected<Json> Comparison::row(const std::string &method, double bits, const std
   Expected<double> trueBits = root.number("bits");
   Expected<JsonCursor> bytes = root.member("bytes");
   Expected<int64_t> total = bytes ? bytes->integer("total") : Expected<int64_t>(bytes.takeError());
-  Expected<Json> scores = evaluate(package);
-  for (Error error : {trueBits.takeError(), total.takeError(), scores.takeError()})
+  for (Error error : {trueBits.takeError(), total.takeError()})
     if (error)
       return error;
-  return Json{{"method", method}, {"target", bits}, {"bits", *trueBits}, {"bytes", *total}, {"eval", *scores}};
+  return Json{
+      {"method", method}, {"target", bits}, {"bits", *trueBits}, {"bytes", *total}, {"eval", std::move(scores)}};
 }
 
-Expected<Json> Comparison::measure(const std::string &method, double bits) {
+std::string Comparison::packageOf(const std::string &method, double bits) const {
   char name[64];
   std::snprintf(name, sizeof name, "/%s-%.4g.skim", method.c_str(), bits);
-  std::string package = options.output + name;
+  return options.output + name;
+}
+
+Error Comparison::make(const std::string &method, double bits) {
+  std::string package = packageOf(method, bits);
+  std::error_code code;
+  if (options.resume && std::filesystem::exists(package + "/manifest.json", code))
+    return Error::success();
+  std::fprintf(stderr, "%s at %.4g bits\n", method.c_str(), bits);
   bool single = method == "rtn" || method == "gptq" || method == "awq" || method == "kmeans";
   // SKIM's paper, and its ablations.
   bool neither = method == "skim-neither", mixing = method == "skim-mixing", alpha = method == "skim-alpha";
@@ -164,16 +197,109 @@ Expected<Json> Comparison::measure(const std::string &method, double bits) {
     arguments.insert(arguments.end(), {"--tune", std::to_string(options.tune), "--text"});
     arguments.insert(arguments.end(), options.text.begin(), options.text.end());
   }
-  std::error_code code;
-  if (!options.resume || !std::filesystem::exists(package + "/manifest.json", code)) {
-    std::filesystem::remove_all(package + ".work", code);
-    if (Error error = call("skim-compiler", arguments, ""))
-      return error;
+  std::filesystem::remove_all(package + ".work", code);
+  return call("skim-compiler", arguments, "");
+}
+
+/// The methods at one width: all packages, then one pass over each text.
+Error Comparison::compareAt(double bits) {
+  std::vector<std::string> packages;
+  std::vector<Json> group;
+  for (const std::string &method : options.methods) {
+    // One method that cannot reach a width must not lose the others' hours.
+    Error error = make(method, bits);
+    group.push_back({{"method", method}, {"target", bits}});
+    if (error)
+      group.back()["failure"] = error.message();
+    else
+      packages.push_back(packageOf(method, bits));
   }
-  Expected<Json> result = row(method, bits, package);
-  if (!options.keep)
-    std::filesystem::remove_all(package, code);
-  return result;
+  if (!packages.empty() || rows.empty()) {
+    Expected<std::vector<Json>> scores = evaluate(packages.empty() ? std::vector<std::string>{base} : packages);
+    if (!scores)
+      return scores.takeError();
+    if (rows.empty()) {
+      Expected<Json> unquantized = row("16 bit", 0, base, std::move(scores->back()));
+      if (!unquantized)
+        return unquantized.takeError();
+      rows.push_back(std::move(*unquantized));
+      print(rows.back());
+    }
+    size_t next = 0;
+    for (Json &entry : group) {
+      if (entry.contains("failure"))
+        continue;
+      Expected<Json> full = row(entry["method"], bits, packages[next], std::move((*scores)[next]));
+      if (!full)
+        return full.takeError();
+      entry = std::move(*full);
+      ++next;
+    }
+  }
+  comparePairs(group);
+  for (Json &entry : group) {
+    print(entry);
+    rows.push_back(std::move(entry));
+  }
+  std::error_code code;
+  for (const std::string &package : packages)
+    if (!options.keep)
+      std::filesystem::remove_all(package, code);
+  return write();
+}
+
+/// For every text the best method, and how much worse the others are, window by
+/// window: `kl_over_best`, `kl_over_best_standard_error`.
+void Comparison::comparePairs(std::vector<Json> &group) const {
+  for (const std::string &text : texts) {
+    const Json *best = nullptr;
+    for (const Json &entry : group)
+      if (!entry.contains("failure") &&
+          (!best || entry["eval"][text]["kl_mean"].get<double>() < (*best)["eval"][text]["kl_mean"].get<double>()))
+        best = &entry;
+    if (!best)
+      return;
+    const auto reference = (*best)["eval"][text]["kl_windows"].get<std::vector<double>>();
+    for (Json &entry : group) {
+      if (entry.contains("failure"))
+        continue;
+      Json &scores = entry["eval"][text];
+      scores["kl_over_best"] = nullptr;
+      scores["kl_over_best_standard_error"] = nullptr;
+      if (&entry == best)
+        continue;
+      const auto own = scores["kl_windows"].get<std::vector<double>>();
+      const double count = double(own.size());
+      double mean = 0, squares = 0;
+      for (size_t i = 0; i < own.size(); ++i)
+        mean += (own[i] - reference[i]) / count;
+      for (size_t i = 0; i < own.size(); ++i)
+        squares += (own[i] - reference[i] - mean) * (own[i] - reference[i] - mean);
+      scores["kl_over_best"] = mean;
+      if (own.size() > 1)
+        scores["kl_over_best_standard_error"] = std::sqrt(squares / (count - 1) / count);
+    }
+  }
+}
+
+void Comparison::printHead() const {
+  std::FILE *stream = options.json ? stderr : stdout;
+  std::fprintf(stream, "%-18s %8s %9s %9s", "method", "target", "true bits", "MiB");
+  for (const std::string &text : texts)
+    std::fprintf(stream, " %12s %19s %19s", "perplexity", ("KL " + text).substr(0, 19).c_str(), "over the best");
+  std::fprintf(stream, "\n");
+}
+
+/// `value +- error` in 19 columns, or `otherwise`.
+static std::string spellWithError(const Json &value, const Json &error, const char *otherwise) {
+  char text[64];
+  if (!value.is_number())
+    std::snprintf(text, sizeof text, "%19s", otherwise);
+  else if (error.is_number())
+    std::snprintf(text, sizeof text, "%9.4f +- %.4f", value.get<double>(), error.get<double>());
+  else
+    std::snprintf(text, sizeof text, "%9.4f%10s", value.get<double>(), "");
+  return text;
 }
 
 void Comparison::print(const Json &row) const {
@@ -187,32 +313,39 @@ void Comparison::print(const Json &row) const {
   std::fprintf(stream, "%-18s %8s %9.4f %9.2f", row["method"].get<std::string>().c_str(),
                target > 0 ? (std::to_string(target).substr(0, 5)).c_str() : "", row["bits"].get<double>(),
                row["bytes"].get<double>() / 1048576);
-  for (const std::string &text : options.eval) {
-    const Json &scores = row["eval"][llvm::sys::path::filename(text).str()];
-    std::fprintf(stream, " %12.3f", scores["perplexity"].get<double>());
-    if (scores["kl_mean"].is_number())
-      std::fprintf(stream, " %9.4f +- %.4f", scores["kl_mean"].get<double>(),
-                   scores["kl_standard_error"].is_number() ? scores["kl_standard_error"].get<double>() : 0.0);
-    else
-      std::fprintf(stream, " %9s    %6s", "0", "");
+  for (const std::string &text : texts) {
+    const Json &scores = row["eval"][text];
+    auto at = [&](const char *key) { return scores.contains(key) ? scores[key] : Json(nullptr); };
+    std::fprintf(
+        stream, " %12.3f %s %s", scores["perplexity"].get<double>(),
+        spellWithError(at("kl_mean"), at("kl_standard_error"), "0").c_str(),
+        spellWithError(at("kl_over_best"), at("kl_over_best_standard_error"), target > 0 ? "best" : "").c_str());
   }
   std::fprintf(stream, "\n");
   std::fflush(stream);
 }
 
 Error Comparison::write() {
-  Json document = {{"model", options.model}, {"rows", rows}, {"texts", options.eval}};
+  Json document = {{"model", options.model}, {"rows", rows}, {"texts", texts}};
   if (Error error = writeFileAtomically(options.output + "/compare.json", dumpJson(document, 1) + "\n"))
     return error;
-  std::string csv = "method,target,bits,bytes,text,perplexity,kl,kl_standard_error\n";
+  const char *numbers[] = {"perplexity", "kl_mean", "kl_standard_error", "kl_over_best", "kl_over_best_standard_error"};
+  std::string csv = "method,target,bits,bytes,text,perplexity,kl,kl_standard_error,kl_over_best,"
+                    "kl_over_best_standard_error,kl_windows\n";
   for (const Json &row : rows) {
     if (row.contains("failure"))
       continue;
     for (const auto &[text, scores] : row["eval"].items()) {
-      auto number = [&](const char *key) { return scores[key].is_number() ? dumpJson(scores[key]) : std::string(); };
       csv += row["method"].get<std::string>() + "," + dumpJson(row["target"]) + "," + dumpJson(row["bits"]) + "," +
-             dumpJson(row["bytes"]) + ",\"" + text + "\"," + number("perplexity") + "," + number("kl_mean") + "," +
-             number("kl_standard_error") + "\n";
+             dumpJson(row["bytes"]) + ",\"" + text + "\"";
+      for (const char *key : numbers)
+        csv += "," + (scores.contains(key) && scores[key].is_number() ? dumpJson(scores[key]) : std::string());
+      csv += ",";
+      // Of every window, for differences between any two rows.
+      const Json &windows = scores["kl_windows"];
+      for (size_t i = 0; windows.is_array() && i < windows.size(); ++i)
+        csv += (i ? " " : "") + dumpJson(windows[i]);
+      csv += "\n";
     }
   }
   return writeFileAtomically(options.output + "/compare.csv", csv);
@@ -240,26 +373,10 @@ Error Comparison::run() {
   if (!options.resume || !std::filesystem::exists(base + "/manifest.json", code))
     if (Error error = call("skim-compiler", {"compile", options.model, "-o", base, "--target", options.target}, ""))
       return error;
-  std::FILE *stream = options.json ? stderr : stdout;
-  std::fprintf(stream, "%-18s %8s %9s %9s", "method", "target", "true bits", "MiB");
-  for (const std::string &text : options.eval)
-    std::fprintf(stream, " %12s %19s", "perplexity",
-                 ("KL " + llvm::sys::path::filename(text).str()).substr(0, 19).c_str());
-  std::fprintf(stream, "\n");
-  Expected<Json> unquantized = row("16 bit", 0, base);
-  if (!unquantized)
-    return unquantized.takeError();
-  rows.push_back(*unquantized);
-  print(rows.back());
+  printHead();
   for (double bits : options.bits)
-    for (const std::string &method : options.methods) {
-      Expected<Json> result = measure(method, bits);
-      // One method that cannot reach a width must not lose the others' hours.
-      rows.push_back(result ? *result : Json{{"method", method}, {"target", bits}, {"failure", result.message()}});
-      print(rows.back());
-      if (Error error = write())
-        return error;
-    }
+    if (Error error = compareAt(bits))
+      return error;
   if (!options.keep)
     std::filesystem::remove_all(base, code);
   draw();

@@ -17,7 +17,8 @@ using namespace skim::tool;
 
 namespace {
 struct Options {
-  std::string package, text, tokenIds, against;
+  std::vector<std::string> packages;
+  std::string text, tokenIds, against;
   int64_t length = 0, sequences = 0;
   bool bos = false, json = false;
   Model::Options model;
@@ -28,6 +29,7 @@ struct Scores {
   double nll = 0;
   int64_t tokens = 0;
   std::vector<double> divergences;
+  std::vector<double> windowMeans; // of the divergence
   int64_t agreements = 0;
 };
 
@@ -35,6 +37,28 @@ struct Scores {
 struct RowScore {
   double nll = 0, divergence = 0;
   bool agrees = false;
+};
+
+/// The base's answers to a block of tokens: made once, then all packages are
+/// held against them.
+struct BaseRows {
+  std::vector<float> logProbabilities, probabilities; // [rows, vocabulary]
+  std::vector<int64_t> top;
+  void reserve(int64_t rows, int64_t vocabulary) {
+    logProbabilities.resize(rows * vocabulary);
+    probabilities.resize(rows * vocabulary);
+    top.resize(rows);
+  }
+};
+
+/// All models of one evaluation; the base, if there is one, is the last.
+struct Evaluation {
+  std::vector<Model> models;
+  bool hasBase = false;
+  int64_t vocabulary = 0;
+  unsigned threads = 0;
+  std::vector<Scores> scores; // of the models
+  Error scoreWindow(std::span<const int32_t> window);
 };
 } // namespace
 
@@ -48,59 +72,81 @@ static double logSumExp(const float *row, int64_t count) {
   return most + std::log(sum);
 }
 
-static RowScore scoreRow(const float *row, const float *base, int64_t vocabulary, int32_t target) {
+/// Turns row i of logits into probabilities.
+static RowScore scoreBaseRow(BaseRows &base, int64_t i, int64_t vocabulary, int32_t target) {
+  float *row = base.logProbabilities.data() + i * vocabulary, *probability = base.probabilities.data() + i * vocabulary;
+  RowScore score;
+  double normalizer = logSumExp(row, vocabulary);
+  score.nll = normalizer - row[target];
+  score.agrees = true;
+  base.top[i] = std::max_element(row, row + vocabulary) - row;
+  for (int64_t k = 0; k < vocabulary; ++k) {
+    row[k] = static_cast<float>(row[k] - normalizer);
+    probability[k] = std::exp(row[k]);
+  }
+  return score;
+}
+
+static RowScore scoreRow(const float *row, const BaseRows *base, int64_t i, int64_t vocabulary, int32_t target) {
   RowScore score;
   double normalizer = logSumExp(row, vocabulary);
   score.nll = normalizer - row[target];
   if (base) {
     // KL(base ‖ this) = Σ p·(log p − log q).
-    double baseNormalizer = logSumExp(base, vocabulary), sum = 0;
-    for (int64_t i = 0; i < vocabulary; ++i) {
-      float logP = static_cast<float>(base[i] - baseNormalizer);
-      sum += std::exp(logP) * (logP - (row[i] - normalizer));
-    }
+    const float *logP = base->logProbabilities.data() + i * vocabulary,
+                *probability = base->probabilities.data() + i * vocabulary;
+    double sum = 0;
+    for (int64_t k = 0; k < vocabulary; ++k)
+      sum += probability[k] * (logP[k] - (row[k] - normalizer));
     score.divergence = std::max(0.0, sum);
-    score.agrees = std::max_element(row, row + vocabulary) - row == std::max_element(base, base + vocabulary) - base;
+    score.agrees = std::max_element(row, row + vocabulary) - row == base->top[i];
   }
   return score;
 }
 
-/// Scores every token of a window but the first.
-static Error scoreWindow(const Model &model, const Model *base, std::span<const int32_t> window, Scores &scores) {
-  int64_t vocabulary = model.info().vocabulary, count = static_cast<int64_t>(window.size());
-  Expected<Session> session = model.session(count);
-  if (!session)
-    return session.takeError();
-  std::optional<Session> baseSession;
-  if (base) {
-    Expected<Session> created = base->session(count);
-    if (!created)
-      return created.takeError();
-    baseSession.emplace(std::move(*created));
+/// Scores every token of a window but the first, in every model.
+Error Evaluation::scoreWindow(std::span<const int32_t> window) {
+  const int64_t count = static_cast<int64_t>(window.size());
+  std::vector<Session> sessions;
+  for (const Model &model : models) {
+    Expected<Session> session = model.session(count);
+    if (!session)
+      return session.takeError();
+    sessions.push_back(std::move(*session));
   }
-  std::vector<float> logits(rowsAtOnce * vocabulary), baseLogits(base ? rowsAtOnce * vocabulary : 0);
+  std::vector<float> logits(rowsAtOnce * vocabulary);
+  BaseRows base;
+  if (hasBase)
+    base.reserve(rowsAtOnce, vocabulary);
   std::vector<RowScore> rowScores(rowsAtOnce);
+  std::vector<double> divergence(models.size());
   for (int64_t begin = 0; begin < count - 1; begin += rowsAtOnce) {
     int64_t rows = std::min(rowsAtOnce, count - 1 - begin);
-    if (Error error = session->prefill(window.data() + begin, rows, SKIM_RT_LOGITS_ALL, logits.data()))
-      return error;
-    if (base)
-      if (Error error = baseSession->prefill(window.data() + begin, rows, SKIM_RT_LOGITS_ALL, baseLogits.data()))
+    // From the last: the base comes before those that are held against it.
+    for (size_t m = models.size(); m-- > 0;) {
+      bool isBase = hasBase && m + 1 == models.size();
+      float *out = isBase ? base.logProbabilities.data() : logits.data();
+      if (Error error = sessions[m].prefill(window.data() + begin, rows, SKIM_RT_LOGITS_ALL, out))
         return error;
-    parallelFor(rows, 1, model.info().threads, [&](size_t first, size_t end, unsigned) {
-      for (size_t i = first; i < end; ++i)
-        rowScores[i] = scoreRow(logits.data() + i * vocabulary, base ? baseLogits.data() + i * vocabulary : nullptr,
-                                vocabulary, window[begin + i + 1]);
-    });
-    for (int64_t i = 0; i < rows; ++i) {
-      scores.nll += rowScores[i].nll;
-      if (base) {
-        scores.divergences.push_back(rowScores[i].divergence);
-        scores.agreements += rowScores[i].agrees;
+      parallelFor(rows, 1, threads, [&](size_t first, size_t end, unsigned) {
+        for (size_t i = first; i < end; ++i) {
+          int32_t target = window[begin + i + 1];
+          rowScores[i] = isBase ? scoreBaseRow(base, i, vocabulary, target)
+                                : scoreRow(out + i * vocabulary, hasBase ? &base : nullptr, i, vocabulary, target);
+        }
+      });
+      Scores &sums = scores[m];
+      for (int64_t i = 0; i < rows; ++i) {
+        sums.nll += rowScores[i].nll;
+        sums.divergences.push_back(rowScores[i].divergence);
+        sums.agreements += rowScores[i].agrees;
+        divergence[m] += rowScores[i].divergence;
       }
+      sums.tokens += rows;
     }
-    scores.tokens += rows;
   }
+  for (size_t m = 0; m < models.size(); ++m)
+    scores[m].windowMeans.push_back(divergence[m] / double(count - 1));
   return Error::success();
 }
 
@@ -117,9 +163,13 @@ static Json standardError(const std::vector<double> &values) {
 }
 
 /// The lines of the id file, or the text's tokens cut into windows.
-static Expected<std::vector<std::vector<int32_t>>> readWindows(const Options &options, const Model &model) {
+static Expected<std::vector<std::vector<int32_t>>> readWindows(const Options &options,
+                                                               const std::vector<Model> &models) {
   std::vector<std::vector<int32_t>> windows;
+  const Model &model = models.front();
   int64_t context = model.info().context;
+  for (const Model &other : models)
+    context = std::min<int64_t>(context, other.info().context);
   if (!options.tokenIds.empty()) {
     Expected<std::vector<std::vector<int32_t>>> lines = readTokenIds(options.tokenIds);
     if (!lines)
@@ -157,7 +207,7 @@ static Expected<std::vector<std::vector<int32_t>>> readWindows(const Options &op
     windows.resize(options.sequences);
   for (const std::vector<int32_t> &window : windows)
     if (static_cast<int64_t>(window.size()) > context)
-      return fail("sequence longer than the model's context", options.package,
+      return fail("sequence longer than the model's context", options.packages.front(),
                   "at most " + std::to_string(context) + " tokens", std::to_string(window.size()), "use --length");
   return windows;
 }
@@ -168,69 +218,111 @@ static Error check(const Options &options) {
   return Error::success();
 }
 
-static Error run(const Options &options) {
-  Stopwatch watch;
-  Expected<Model> model = Model::open(options.package, options.model);
-  if (!model)
-    return model.takeError();
-  std::optional<Model> base;
-  if (!options.against.empty()) {
-    Model::Options baseOptions = options.model;
-    baseOptions.target.clear();
-    Expected<Model> opened = Model::open(options.against, baseOptions);
-    if (!opened)
-      return opened.takeError();
-    if (opened->info().vocabulary != model->info().vocabulary)
-      return fail("different models", options.against, "a vocabulary of " + std::to_string(model->info().vocabulary),
-                  std::to_string(opened->info().vocabulary));
-    base.emplace(std::move(*opened));
-  }
-  Expected<std::vector<std::vector<int32_t>>> windows = readWindows(options, *model);
-  if (!windows)
-    return windows.takeError();
-
-  Scores scores;
-  std::vector<double> windowMeans; // of the divergence
-  for (size_t i = 0; i < windows->size(); ++i) {
-    size_t before = scores.divergences.size();
-    if (Error error = scoreWindow(*model, base ? &*base : nullptr, (*windows)[i], scores))
+/// Opens the packages, then the base.
+static Error openModels(const Options &options, Evaluation &evaluation) {
+  auto open = [&](const std::string &path, const Model::Options &how) -> Error {
+    Expected<Model> model = Model::open(path, how);
+    if (!model)
+      return model.takeError();
+    int64_t vocabulary = model->info().vocabulary;
+    if (!evaluation.models.empty() && vocabulary != evaluation.vocabulary)
+      return fail("different models", path, "a vocabulary of " + std::to_string(evaluation.vocabulary),
+                  std::to_string(vocabulary));
+    evaluation.vocabulary = vocabulary;
+    evaluation.models.push_back(std::move(*model));
+    return Error::success();
+  };
+  for (const std::string &path : options.packages)
+    if (Error error = open(path, options.model))
       return error;
-    double sum = 0;
-    for (size_t j = before; j < scores.divergences.size(); ++j)
-      sum += scores.divergences[j];
-    if (base)
-      windowMeans.push_back(sum / double(scores.divergences.size() - before));
-    std::fprintf(stderr, "[%3zu/%zu] perplexity %.4f\n", i + 1, windows->size(), std::exp(scores.nll / scores.tokens));
+  evaluation.hasBase = !options.against.empty();
+  if (evaluation.hasBase) {
+    Model::Options how = options.model;
+    how.target.clear();
+    if (Error error = open(options.against, how))
+      return error;
   }
+  evaluation.threads = evaluation.models.front().info().threads;
+  evaluation.scores.resize(evaluation.models.size());
+  return Error::success();
+}
 
+static Json describe(const Scores &scores, bool against) {
   double nll = scores.nll / scores.tokens;
   Json result = {{"perplexity", std::exp(nll)}, {"nll", nll}, {"tokens", scores.tokens}};
-  if (base) {
-    double sum = 0;
-    for (double value : scores.divergences)
-      sum += value;
-    std::vector<double> sorted = scores.divergences;
-    std::sort(sorted.begin(), sorted.end());
-    size_t p99 = std::min(sorted.size() - 1, static_cast<size_t>(std::ceil(0.99 * sorted.size())) - 1);
-    result["kl_mean"] = sum / scores.tokens;
-    result["kl_p99"] = sorted[p99];
-    result["top1_agreement"] = double(scores.agreements) / scores.tokens;
-    result["kl_windows"] = windowMeans;
-    result["kl_standard_error"] = standardError(windowMeans);
-  } else {
-    for (const char *key : {"kl_mean", "kl_p99", "top1_agreement", "kl_windows", "kl_standard_error"})
-      result[key] = nullptr;
+  for (const char *key : {"kl_mean", "kl_p99", "top1_agreement", "kl_windows", "kl_standard_error"})
+    result[key] = nullptr;
+  if (!against)
+    return result;
+  double sum = 0;
+  for (double value : scores.divergences)
+    sum += value;
+  std::vector<double> sorted = scores.divergences;
+  std::sort(sorted.begin(), sorted.end());
+  size_t p99 = std::min(sorted.size() - 1, static_cast<size_t>(std::ceil(0.99 * sorted.size())) - 1);
+  result["kl_mean"] = sum / scores.tokens;
+  result["kl_p99"] = sorted[p99];
+  result["top1_agreement"] = double(scores.agreements) / scores.tokens;
+  result["kl_windows"] = scores.windowMeans;
+  result["kl_standard_error"] = standardError(scores.windowMeans);
+  return result;
+}
+
+static void print(const Scores &scores, const Json &result) {
+  std::printf("perplexity  %.4f over %lld tokens (nll %.5f)\n", result["perplexity"].get<double>(),
+              static_cast<long long>(scores.tokens), result["nll"].get<double>());
+  if (!result["kl_mean"].is_number())
+    return;
+  const Json &error = result["kl_standard_error"];
+  char deviation[32] = "";
+  if (error.is_number())
+    std::snprintf(deviation, sizeof deviation, " +- %.5f", error.get<double>());
+  std::printf("KL          mean %.5f%s, p99 %.4f nats; same top token %.2f%%\n", result["kl_mean"].get<double>(),
+              deviation, result["kl_p99"].get<double>(), 100 * result["top1_agreement"].get<double>());
+}
+
+static Error run(const Options &options) {
+  Stopwatch watch;
+  Evaluation evaluation;
+  if (Error error = openModels(options, evaluation))
+    return error;
+  Expected<std::vector<std::vector<int32_t>>> windows = readWindows(options, evaluation.models);
+  if (!windows)
+    return windows.takeError();
+  for (size_t i = 0; i < windows->size(); ++i) {
+    if (Error error = evaluation.scoreWindow((*windows)[i]))
+      return error;
+    std::fprintf(stderr, "[%3zu/%zu] perplexity", i + 1, windows->size());
+    for (size_t m = 0; m < options.packages.size(); ++m)
+      std::fprintf(stderr, " %.4f", std::exp(evaluation.scores[m].nll / evaluation.scores[m].tokens));
+    std::fprintf(stderr, "\n");
   }
-  result["seconds"] = watch.seconds();
+
+  // Of one package an object; of several the list of them, and the base's own.
+  std::vector<Json> results;
+  for (const Scores &scores : evaluation.scores)
+    results.push_back(describe(scores, evaluation.hasBase));
+  const size_t count = options.packages.size();
   if (options.json) {
-    std::printf("%s\n", dumpJson(result).c_str());
+    Json document = results.front();
+    if (count > 1) {
+      document = {{"packages", Json::array()}};
+      for (size_t m = 0; m < count; ++m) {
+        results[m]["package"] = options.packages[m];
+        document["packages"].push_back(results[m]);
+      }
+    }
+    if (evaluation.hasBase)
+      document["base"] = {{"perplexity", results.back()["perplexity"]}, {"nll", results.back()["nll"]}};
+    document["seconds"] = watch.seconds();
+    std::printf("%s\n", dumpJson(document).c_str());
     return Error::success();
   }
-  std::printf("perplexity  %.4f over %lld tokens (nll %.5f)\n", std::exp(nll), static_cast<long long>(scores.tokens),
-              nll);
-  if (base)
-    std::printf("KL          mean %.5f, p99 %.4f nats; same top token %.2f%%\n", result["kl_mean"].get<double>(),
-                result["kl_p99"].get<double>(), 100 * result["top1_agreement"].get<double>());
+  for (size_t m = 0; m < count; ++m) {
+    if (count > 1)
+      std::printf("%s\n", options.packages[m].c_str());
+    print(evaluation.scores[m], results[m]);
+  }
   return Error::success();
 }
 
@@ -238,7 +330,8 @@ void skim::tool::addEval(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
   CLI::App *command =
       addCommand(app, action, "eval", "perplexity of a text, KL against another package", options, run, check);
-  command->add_option("package", options->package, "OUT.skim")->required();
+  command->add_option("packages", options->packages, "OUT.skim; several are held against the base in one pass")
+      ->required();
   command->add_option("--text", options->text, "UTF-8 text, tokenized whole");
   command->add_option("--token-ids", options->tokenIds, "one sequence of ids a line");
   command->add_option("--length", options->length, "tokens of a window (default: 2048 or the context)")

@@ -98,10 +98,22 @@ tuned = digest("b")
 quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.004, "--threads", 7)
 check(digest("b") == tuned, "tuned on 7 threads")
 
-# The comparison: a table, CSV, JSON and, with matplotlib, a picture.
-table = skim("compare", MODEL, "-o", "compared", "--text", "text", "--eval", "text", "--bits", "4", "--methods", "rtn,auto", "--length", 64, "--sequences", 6)
-check(len(table.splitlines()) == 4 and "+-" in table, table)
+# The comparison: a table, CSV, JSON and, with matplotlib, a picture. One pass over every text for all packages.
+with open("other", "w") as file:
+    file.write("".join(f"{i} more of the lines, in another order and shape; {i * 7 % 31}\n" for i in range(200)))
+table = skim("compare", MODEL, "-o", "compared", "--text", "text", "--eval", "text", "other", "--bits", "4", "--methods", "rtn,auto", "--length", 64, "--sequences", 6, "--keep-packages")
+check(len(table.splitlines()) == 4 and "+-" in table and "best" in table, table)
 rows = list(csv.DictReader(open("compared/compare.csv")))
-check([row["method"] for row in rows] == ["16 bit", "rtn", "auto"], rows)
-check(float(rows[2]["bits"]) <= 4 and float(rows[2]["kl"]) > 0, rows)
+check([(row["method"], row["text"]) for row in rows] == [(m, t) for m in ("16 bit", "rtn", "auto") for t in ("other", "text")], rows)
+check(all(float(row["bits"]) <= 4 and float(row["kl"]) > 0 for row in rows[4:]), rows)
 check(len(json.load(open("compared/compare.json"))["rows"]) == 3, "json")
+for text in ("text", "other"):
+    one, two = ([row for row in rows if row["text"] == text and row["method"] == method][0] for method in ("rtn", "auto"))
+    windows = [[float(value) for value in row["kl_windows"].split()] for row in (one, two)]
+    check(all(len(values) == 6 for values in windows), windows)
+    over = [row["kl_over_best"] for row in (one, two)]
+    difference = sum(a - b for a, b in zip(*windows)) / 6
+    check(over.count("") == 1 and abs(float("".join(over)) - abs(difference)) < 1e-12, over, difference)
+    # What eval says of the package alone.
+    alone = json.loads(skim("eval", "compared/auto-4.skim", "--text", text, "--length", 64, "--sequences", 6, "--against", "compared/base.skim", "--json"))
+    check(alone["kl_windows"] == windows[1] and alone["perplexity"] == float(two["perplexity"]), alone)
