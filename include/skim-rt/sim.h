@@ -20,6 +20,23 @@ extern "C" {
 
 struct skim_sim_lane;
 
+enum skim_sim_function {
+  SKIM_SIM_EXP,
+  SKIM_SIM_EXP2,
+  SKIM_SIM_EXPM1,
+  SKIM_SIM_LOG,
+  SKIM_SIM_LOG2,
+  SKIM_SIM_LOG10,
+  SKIM_SIM_LOG1P,
+  SKIM_SIM_SIN,
+  SKIM_SIM_COS,
+  SKIM_SIM_TANH,
+  SKIM_SIM_ERF,
+  SKIM_SIM_RSQRT,
+  SKIM_SIM_POW,
+  SKIM_SIM_ATAN2
+};
+
 /* `op` is the index of the operation in the kernel's description. */
 typedef struct skim_sim_hooks {
   /*
@@ -36,7 +53,7 @@ typedef struct skim_sim_hooks {
   void (*group)(struct skim_sim_lane *lane, uint32_t op);
   /* phase 0: before a loop, 1: an iteration begins, 2: after the loop. */
   void (*loop)(struct skim_sim_lane *lane, uint32_t op, uint32_t phase);
-  /* f of a (and b); the functions are numbered in lib/Runtime/Simulator/Math.cpp. */
+  /* f of a (and b), one of skim_sim_function. */
   float (*math)(uint32_t function, float a, float b);
 } skim_sim_hooks;
 

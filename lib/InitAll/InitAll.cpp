@@ -10,6 +10,7 @@
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Target/CPU/AssignLayouts.h"
 #include "skim/Target/CPU/GenerateCPU.h"
+#include "skim/Target/GPU/SimulateGPU.h"
 #include "skim/Transforms/AllocateBits.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
@@ -41,6 +42,7 @@ void skim::registerAllPasses() {
   registerLowerLane();
   registerOutlineBlocks();
   registerQuantizeWeights();
+  registerSimulateGPU();
   registerSkimToUpstream();
   registerVerifyCache();
   registerVerifyEncodings();

@@ -45,9 +45,12 @@ public:
   /// only read (weights in a mapped file). `data` is aligned to 64.
   Address map(std::string name, const void *data, uint64_t bytes);
   /// Counts for each byte of the buffer at `buffer` how often a launch reads and
-  /// writes it (BufferCounters::leastReads, …); costs 16 bytes a byte.
+  /// writes it (BufferCounters::leastReads, …); costs 8 bytes a byte.
   void countBytes(Address buffer);
   void release(Address buffer);
+  /// A block of a launch that makes more requests is trapped: it waits for what
+  /// cannot come. 2^30 unless set.
+  void limitRequests(uint64_t requests);
 
   /// The bytes at `address`, or null if they are not all in one buffer. Writing
   /// through it counts as no initialisation; use copyIn.
