@@ -176,35 +176,26 @@ void Block::serve(const Group &group) {
   }
 }
 
-/// Lets warps go on whose barrier is complete. False if there is none.
-bool Block::releaseBarriers() {
-  bool released = false;
-  for (uint32_t number = 0; number < 16; ++number) {
-    std::vector<uint32_t> here;
-    uint32_t arrived = 0, wanted = 0;
-    for (uint32_t warp = 0; warp < warps.size(); ++warp)
-      if (warps[warp].state == WarpState::Waits && warps[warp].barrier == number) {
-        here.push_back(warp);
-        arrived += kWarp;
-        wanted = warps[warp].threads;
-      }
-    if (here.empty() || arrived < wanted)
-      continue;
+/// Lets the warps at a barrier go on if it is complete.
+void Block::releaseBarrier(uint32_t number) {
+  std::vector<uint32_t> here;
+  for (uint32_t warp = 0; warp < warps.size(); ++warp)
+    if (warps[warp].state == WarpState::Waits && warps[warp].barrier == number)
+      here.push_back(warp);
+  if (here.size() * kWarp < warps[here.front()].threads)
+    return;
+  for (uint32_t warp : here)
+    ++epoch(warp);
+  for (uint32_t v = 0; v < warps.size(); ++v) {
+    uint32_t latest = 0;
     for (uint32_t warp : here)
-      ++epoch(warp);
-    for (uint32_t v = 0; v < warps.size(); ++v) {
-      uint32_t latest = 0;
-      for (uint32_t warp : here)
-        latest = std::max(latest, clocks[warp * warps.size() + v]);
-      for (uint32_t warp : here)
-        clocks[warp * warps.size() + v] = latest;
-    }
+      latest = std::max(latest, clocks[warp * warps.size() + v]);
     for (uint32_t warp : here)
-      warps[warp].state = WarpState::Runs;
-    ++counters.barriers;
-    released = true;
+      clocks[warp * warps.size() + v] = latest;
   }
-  return released;
+  for (uint32_t warp : here)
+    warps[warp].state = WarpState::Runs;
+  ++counters.barriers;
 }
 
 void Block::trapDeadlock() {
@@ -261,20 +252,25 @@ Error Block::run(std::array<uint32_t, 3> index) {
   ++counters.blocks;
   counters.warps += warps.size();
   for (;;) {
-    bool waits = false;
+    bool ran = false, waits = false;
     for (uint32_t warp = 0; warp < warps.size(); ++warp) {
-      if (warps[warp].state == WarpState::Runs)
-        runWarp(warp);
+      if (warps[warp].state != WarpState::Runs)
+        continue;
+      ran = true;
+      runWarp(warp);
       if (trapped)
         return *trapped;
-      waits |= warps[warp].state == WarpState::Waits;
+      if (warps[warp].state == WarpState::Waits)
+        releaseBarrier(warps[warp].barrier);
     }
+    if (ran)
+      continue;
+    for (const Warp &warp : warps)
+      waits |= warp.state == WarpState::Waits;
     if (!waits)
       return Error::success();
-    if (!releaseBarriers()) {
-      trapDeadlock();
-      return *trapped;
-    }
+    trapDeadlock();
+    return *trapped;
   }
 }
 

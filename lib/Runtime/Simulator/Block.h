@@ -89,7 +89,7 @@ private:
   void runWarp(uint32_t warp);
   /// Which lanes of `waiting` are at the earliest place.
   uint32_t earliest(uint32_t warp, uint32_t waiting);
-  bool releaseBarriers();
+  void releaseBarrier(uint32_t number);
   void trapDeadlock();
   void serve(const Group &group);
 

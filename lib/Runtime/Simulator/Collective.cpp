@@ -51,6 +51,11 @@ void Block::serveBarrier(const Group &group) {
   if (number >= 16 || wanted % kWarp || wanted > all)
     return trap(group, first, "wrong barrier", "number below 16 and whole warps of the block",
                 "number " + std::to_string(number) + " for " + std::to_string(wanted) + " threads");
+  for (const Warp &other : warps)
+    if (other.state == WarpState::Waits && other.barrier == number && other.threads != (wanted ? wanted : all))
+      return trap(group, first, "wrong barrier",
+                  "one number of threads for all warps at barrier " + std::to_string(number),
+                  std::to_string(other.threads) + " and " + std::to_string(wanted ? wanted : all));
   // All threads of the block: then everybody is at the same place, too.
   if (!wanted)
     for (uint32_t other = 0; other < warps.size(); ++other)

@@ -7,6 +7,14 @@
 #include "mlir/Parser/Parser.h"
 #include <gtest/gtest.h>
 
+/// Whether all parts are in a text.
+inline testing::AssertionResult contains(const std::string &text, const std::vector<std::string> &parts) {
+  for (const std::string &part : parts)
+    if (text.find(part) == std::string::npos)
+      return testing::AssertionFailure() << "no '" << part << "' in '" << text << "'";
+  return testing::AssertionSuccess();
+}
+
 /// A device and the kernels of one module.
 class Simulation {
 public:

@@ -645,6 +645,17 @@ bool Rewriter::rewriteArithmetic(Hooks &hooks, Operation *op) {
       replace(op, reciprocal(op->getOperand(0)));
     else
       rewriteMath(hooks, op, functions.lookup(name));
+  } else if (isa<LLVM::FMAOp, math::FmaOp>(op) &&
+             getElementTypeOrSelf(op->getResult(0).getType()).getIntOrFloatBitWidth() == 16) {
+    // In f32, where products of halves are exact. (The sum is rounded twice: once in 2^11 or so it is off by one.)
+    Type type = op->getResult(0).getType(), wide = builder.getF32Type();
+    if (auto vector = dyn_cast<VectorType>(type))
+      wide = vector.clone(wide);
+    SmallVector<Value> inputs;
+    for (Value operand : op->getOperands())
+      inputs.push_back(arith::ExtFOp::create(builder, loc, wide, operand));
+    Value sum = math::FmaOp::create(builder, loc, inputs[0], inputs[1], inputs[2]);
+    replace(op, arith::TruncFOp::create(builder, loc, type, sum)->getResults());
   } else if (isa<NVVM::RcpApproxFtzF32Op>(op)) {
     replace(op, reciprocal(op->getOperand(0)));
   } else if (auto text = textOf(op)) {
