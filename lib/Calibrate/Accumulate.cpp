@@ -38,15 +38,15 @@ static int64_t momentElements(int64_t k) {
 }
 
 Expected<PartSums> PartSums::create(const std::string &path, const BlockModel &model, size_t part, int groups,
-                                    bool gradients) {
+                                    GradientSums gradients) {
+  const bool guided = gradients != GradientSums::None, all = gradients == GradientSums::All;
   const std::vector<PartLayer> &layers = model.layers(part);
   const std::vector<PartInput> &inputs = model.inputs(part);
   int64_t elements = 0;
   for (const PartInput &input : inputs)
     elements += momentElements(input.columns);
-  if (gradients)
-    for (const PartLayer &layer : layers)
-      elements += groups * momentElements(layer.columns) + layer.rows * layer.columns;
+  for (const PartLayer &layer : layers)
+    elements += (guided ? groups * momentElements(layer.columns) : 0) + (all ? layer.rows * layer.columns : 0);
   Expected<Scratch> scratch = Scratch::open(path, static_cast<uint64_t>(elements) * sizeof(double));
   if (!scratch)
     return scratch.takeError();
@@ -63,11 +63,13 @@ Expected<PartSums> PartSums::create(const std::string &path, const BlockModel &m
     sums.firstMoment.emplace_back(inputs[i].columns);
     sums.absMax.emplace_back(inputs[i].columns);
   }
-  for (size_t l = 0; gradients && l < layers.size(); ++l) {
+  for (size_t l = 0; guided && l < layers.size(); ++l) {
     for (int g = 0; g < groups; ++g, at += momentElements(layers[l].columns))
       sums.moments.push_back({layers[l].input, static_cast<int64_t>(l), g, at});
-    sums.squares.push_back(at);
-    at += layers[l].rows * layers[l].columns;
+    if (all) {
+      sums.squares.push_back(at);
+      at += layers[l].rows * layers[l].columns;
+    }
     sums.outputSquares.emplace_back(layers[l].rows);
   }
   for (const Moment &moment : sums.moments) {
@@ -94,9 +96,8 @@ int64_t PartSums::bytesPerToken() const {
   int64_t elements = 0;
   for (const PartInput &input : inputs)
     elements += input.columns;
-  if (gradients)
-    for (const PartLayer &layer : layers)
-      elements += layer.rows + groups;
+  for (const PartLayer &layer : layers)
+    elements += (gradients == GradientSums::All ? layer.rows : 0) + (gradients == GradientSums::None ? 0 : groups);
   return elements * static_cast<int64_t>(sizeof(float));
 }
 
@@ -105,7 +106,15 @@ void PartSums::prepare(SequenceObservation &one, int64_t tokens) const {
   one.x.resize(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)
     one.x[i].resize(tokens * inputs[i].columns);
-  if (!gradients)
+  if (gradients == GradientSums::Outputs) {
+    one.sensitivity.resize(layers.size());
+    one.outputSquares.resize(layers.size());
+    for (size_t l = 0; l < layers.size(); ++l) {
+      one.sensitivity[l].assign(groups * tokens, 0);
+      one.outputSquares[l].assign(layers[l].rows, 0);
+    }
+  }
+  if (gradients != GradientSums::All)
     return;
   one.dz.resize(layers.size());
   for (size_t l = 0; l < layers.size(); ++l)
@@ -130,8 +139,10 @@ Error PartSums::derive(SequenceObservation &one) const {
         return fail("an activation is no number", layers[inputs[i].firstLayer].name, "finite inputs",
                     std::to_string(sum));
   }
-  one.outputSquares.resize(one.dz.size());
-  one.sensitivity.resize(one.dz.size());
+  if (gradients == GradientSums::All) {
+    one.outputSquares.resize(one.dz.size());
+    one.sensitivity.resize(one.dz.size());
+  }
   for (size_t l = 0; l < one.dz.size(); ++l) {
     int64_t n = layers[l].rows;
     std::vector<double> &squares = one.outputSquares[l];
@@ -150,10 +161,11 @@ Error PartSums::derive(SequenceObservation &one) const {
         one.sensitivity[l][g * one.tokens + t] = static_cast<float>(sum / std::max<int64_t>(1, end - begin));
       }
     }
-    for (double sum : squares)
+  }
+  for (size_t l = 0; gradients != GradientSums::None && l < layers.size(); ++l)
+    for (double sum : one.outputSquares[l])
       if (!std::isfinite(sum))
         return fail("a gradient is no number", layers[l].name, "finite gradients", std::to_string(sum));
-  }
   return Error::success();
 }
 
@@ -231,7 +243,7 @@ Error PartSums::write(StatisticsWriter &writer, size_t first) const {
     if (Error error = writer.writeInput(first + inputs[i].firstLayer, packed(moments[i]), sums, absMax[i]))
       return error;
   }
-  for (size_t l = 0; l < squares.size(); ++l) {
+  for (size_t l = 0; l < outputSquares.size(); ++l) {
     std::vector<float> guided;
     for (const Moment &moment : moments)
       if (moment.layer == static_cast<int64_t>(l)) {
@@ -243,6 +255,8 @@ Error PartSums::write(StatisticsWriter &writer, size_t first) const {
       return error;
     if (Error error = writer.writeOutputGradients(first + l, output))
       return error;
+    if (gradients != GradientSums::All)
+      continue;
     int64_t n = layers[l].rows, k = layers[l].columns;
     const double *tile = squares[l];
     for (int64_t i = 0; i < tilesOf(n); ++i) {

@@ -14,8 +14,8 @@ namespace skim {
 struct SequenceObservation {
   int64_t tokens = 0;
   std::vector<std::vector<float>> x;  ///< by input: [tokens, K]
-  std::vector<std::vector<float>> dz; ///< by layer: [tokens, N]; empty without gradients
-  // Derived by PartSums::derive.
+  std::vector<std::vector<float>> dz; ///< by layer: [tokens, N]; only where weights' gradients are summed
+  // Derived by PartSums::derive; for GradientSums::Outputs the two of gradients are given.
   std::vector<std::vector<float>> sensitivity; ///< by layer: [groups, tokens], mean of dz² over a group's outputs
   std::vector<std::vector<double>> outputSquares, firstMoment;
   std::vector<std::vector<float>> absMax;
@@ -24,13 +24,20 @@ struct SequenceObservation {
   std::vector<float *> adjoints();
 };
 
+/// Which sums of gradients a part has.
+enum class GradientSums {
+  None,
+  Outputs, ///< guided moments and outputs' energy, which the observer gives: the head's
+  All,     ///< these from dz, and the squared gradients of the weights
+};
+
 /// The sums of one part, in f64 in a scratch file. Products of a sequence are
 /// f32, made by BLAS in tiles of fixed size, and added in the order of the
 /// sequences: the bytes do not depend on threads or on how sequences are batched.
 class PartSums {
 public:
   static Expected<PartSums> create(const std::string &path, const BlockModel &model, size_t part, int groups,
-                                   bool gradients);
+                                   GradientSums gradients);
 
   /// Makes room for a sequence.
   void prepare(SequenceObservation &one, int64_t tokens) const;
@@ -66,7 +73,7 @@ private:
   std::vector<PartLayer> layers;
   std::vector<PartInput> inputs;
   int groups = 1;
-  bool gradients = false;
+  GradientSums gradients = GradientSums::None;
   std::vector<Moment> moments;
   std::vector<double *> squares; // by layer
   std::vector<Task> tasks;

@@ -62,16 +62,6 @@ static func::FuncOp addLogits(func::FuncOp head) {
   return copy;
 }
 
-/// The head's own input is observed, but not the adjoint of all logits.
-static void dropOutputAdjoints(func::FuncOp function) {
-  auto exit = cast<func::ReturnOp>(function.getBody().front().getTerminator());
-  for (unsigned i = function.getNumResults(); i-- > 0;)
-    if (function.getResultAttr(i, kOutputAdjointAttr)) {
-      (void)function.eraseResult(i);
-      exit.getOperandsMutable().erase(i);
-    }
-}
-
 class BlockModel::Builder {
 public:
   Builder(ModuleOp module, std::string base, BlockModel &model)
@@ -237,11 +227,8 @@ Error BlockModel::Builder::compile() {
       addObserve(function, function != head);
       continue;
     }
-    FailureOr<func::FuncOp> backward = differentiate(function, {0}, /*observe=*/true);
-    if (mlir::failed(backward))
+    if (mlir::failed(differentiate(function, {0}, /*observe=*/true)))
       return failed("differentiating a decoder block");
-    if (function == head)
-      dropOutputAdjoints(*backward);
   }
   func::FuncOp logits = model.gradients ? addLogits(head) : func::FuncOp();
   if (logits && mlir::failed(differentiate(logits, {0}, /*observe=*/false)))
@@ -377,11 +364,13 @@ void BlockModel::loss(const PartWeights &weights, std::span<const int32_t> targe
 }
 
 void BlockModel::lossBackward(const PartWeights &weights, std::span<const int32_t> targets, const float *in,
-                              const float *lossAdjoint, float *inAdjoint, float *x) const {
+                              const float *lossAdjoint, float *inAdjoint, float *x, float *dz) const {
   std::vector<const void *> inputs;
   gather(partList.back(), weights, targets.data(), in, inputs);
   inputs.push_back(lossAdjoint);
-  void *outputs[] = {inAdjoint, x};
+  std::vector<void *> outputs{inAdjoint};
+  for (auto [isInput, number] : partList.back().observed)
+    outputs.push_back(isInput ? x : dz);
   partList.back().backward->run(inputs, outputs, static_cast<int64_t>(targets.size()));
 }
 

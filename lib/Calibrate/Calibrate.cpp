@@ -51,6 +51,8 @@ private:
   Error embed(size_t part);
   Error forwardPart(size_t part);
   Error headPart(size_t part);
+  void addFisher(const float *dz, std::span<const int32_t> targets, float share, int64_t first,
+                 SequenceObservation &one) const;
   Error backwardPart(size_t part);
 
   const BlockModel &model;
@@ -109,8 +111,8 @@ Error Run::prepare() {
     firstLayer.push_back(layers.size());
     for (const PartLayer &layer : model.layers(part)) {
       const PartInput &input = model.inputs(part)[layer.input];
-      layers.push_back(
-          {layer.name, model.layers(part)[input.firstLayer].name, layer.rows, layer.columns, part != model.head()});
+      layers.push_back({layer.name, model.layers(part)[input.firstLayer].name, layer.rows, layer.columns, true,
+                        part != model.head()});
     }
   }
 
@@ -152,7 +154,9 @@ Error Run::openHidden(const std::string &path, bool keep, std::optional<Scratch>
 }
 
 Error Run::collect(size_t part, const std::function<void(size_t s, SequenceObservation &)> &observe) {
-  bool gradients = options.gradients && part != model.head();
+  GradientSums gradients = !options.gradients     ? GradientSums::None
+                           : part == model.head() ? GradientSums::Outputs
+                                                  : GradientSums::All;
   Expected<PartSums> sums = PartSums::create(work.file("sums"), model, part, options.groups, gradients);
   if (!sums)
     return sums.takeError();
@@ -211,6 +215,28 @@ Error Run::forwardPart(size_t part) {
   return Error::success();
 }
 
+/// What the head's outputs add to its sums. Over the targets that the model
+/// itself expects the mean of (p − 1[target])² is p·(1 − p): unlike the square
+/// of one target's gradient it knows tokens that the text happens to lack.
+void Run::addFisher(const float *dz, std::span<const int32_t> targets, float share, int64_t first,
+                    SequenceObservation &one) const {
+  const int64_t vocabulary = model.vocabulary();
+  std::vector<double> &energy = one.outputSquares.front();
+  for (size_t t = 0; t < targets.size(); ++t)
+    for (int g = 0; g < options.groups; ++g) {
+      int64_t begin = vocabulary * g / options.groups, end = vocabulary * (g + 1) / options.groups;
+      double sum = 0;
+      for (int64_t i = begin; i < end; ++i) {
+        double p = double(dz[t * vocabulary + i]) / share + (i == targets[t] ? 1 : 0);
+        double square = std::max(0.0, p * (1 - p)) * share * share;
+        energy[i] += square;
+        sum += square;
+      }
+      one.sensitivity.front()[g * one.tokens + first + t] =
+          static_cast<float>(sum / double(std::max<int64_t>(1, end - begin)));
+    }
+}
+
 Error Run::headPart(size_t part) {
   std::optional<Scratch> in, adjoint;
   if (Error error = openHidden(hiddenFile(part), true, in))
@@ -228,11 +254,12 @@ Error Run::headPart(size_t part) {
     float *dh = adjoint->as<float>() + offsets[s], *x = one.x.front().data();
     int64_t columns = model.inputs(part).front().columns, length = static_cast<int64_t>(lengthOf(s));
     // The loss is the mean over the sequence's targets.
-    std::vector<float> share(headRows, 1.0f / static_cast<float>(length));
+    std::vector<float> share(headRows, 1.0f / static_cast<float>(length)), dz(headRows * model.vocabulary());
     for (int64_t at = 0; at < length; at += headRows) {
       int64_t rows = std::min(headRows, length - at);
       model.lossBackward(*weights, targetsOf(s).subspan(at, rows), h + at * hidden, share.data(), dh + at * hidden,
-                         x + at * columns);
+                         x + at * columns, dz.data());
+      addFisher(dz.data(), targetsOf(s).subspan(at, rows), share.front(), at, one);
     }
   });
   return error;

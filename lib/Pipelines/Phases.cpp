@@ -77,6 +77,7 @@ void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &
   pass.requantize = options.requantize;
   pass.plan = options.plan;
   pass.open = options.spends();
+  pass.openHead = options.openHead;
   manager.addPass(createAssignEncodings(pass));
   if (options.spends()) {
     AllocateBitsOptions spend;
@@ -95,6 +96,7 @@ void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &
     spend.pareto = options.pareto;
     spend.mixing = options.mixing;
     spend.scaling = options.scaling;
+    spend.uniform = options.uniform;
     manager.addPass(createAllocateBits(spend, std::move(progress)));
   }
   addFences(manager);

@@ -3,15 +3,19 @@
 #include "RowTile.h"
 #include "StoredRows.h"
 #include "TableRounding.h"
+#include "UniformGrid.h"
+#include "skim/Quantize/Allocation.h"
 #include "skim/Quantize/BitPacking.h"
 #include "skim/Quantize/Codebook.h"
 #include "skim/Quantize/KMeans.h"
+#include "skim/Support/Float16.h"
 #include "skim/Support/Threads.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <set>
 
 using namespace skim;
 
@@ -71,6 +75,82 @@ void improve(RowTile &tile, const CodeOptions &options) {
 
 } // namespace
 
+//===----------------------------------------------------------------------===//
+// Uniform terms
+//===----------------------------------------------------------------------===//
+
+UniformFormat skim::uniformFormatOf(uint8_t term) {
+  UniformFormat format;
+  format.bits = bitsOf(term);
+  format.asymmetric = format.floatZero = term >= AffineRow;
+  return format;
+}
+
+uint64_t skim::storedRowBytes(uint8_t term, DType table, int64_t columns) {
+  return isUniform(term) ? storedRowBytes(uniformFormatOf(term), columns)
+                         : storedRowBytes(CodebookFormat{term, table, false}, columns);
+}
+
+std::vector<uint8_t> skim::uniformTerms(int64_t columns) {
+  std::vector<uint8_t> terms;
+  const bool isShort = columns <= 256;
+  for (unsigned bits : isShort ? std::vector<unsigned>{2, 3, 4, 5, 6, 8} : std::vector<unsigned>{8})
+    terms.push_back(UniformRow + bits);
+  for (unsigned bits : isShort ? std::vector<unsigned>{2, 3, 4, 5, 6} : std::vector<unsigned>{6})
+    terms.push_back(AffineRow + bits);
+  return terms;
+}
+
+/// The objective's diagonal of each group, [groups, K].
+static std::vector<float> diagonalsOf(const Sensitivity &sensitivity) {
+  const int64_t columns = sensitivity.columns();
+  std::vector<float> diagonals;
+  for (int64_t group = 0; group < sensitivity.groups(); ++group)
+    for (int64_t k = 0; k < columns; ++k)
+      diagonals.push_back(sensitivity.objective(group)[k * columns + k]);
+  return diagonals;
+}
+
+static RowTile::Grid gridOf(uint8_t term) {
+  return !isUniform(term) ? RowTile::Grid::None : term >= AffineRow ? RowTile::Grid::Affine : RowTile::Grid::Symmetric;
+}
+
+/// Gives a lane the grid that rounds its row best, each value weighted with `importance`.
+static Error chooseGrid(RowTile &tile, int64_t lane, uint8_t term, const float *row, const float *importance,
+                        int64_t columns, const std::string &where) {
+  const UniformFormat format = uniformFormatOf(term);
+  double error = 0;
+  const UniformGrid grid = GridChooser(format, /*searchClipping=*/true).choose(row, importance, columns, error);
+  if (!grid.finite())
+    return fail("weight exceeds the range of its scales", where, "scales and zeros within f16", "larger values",
+                "keep this layer in 16 bits");
+  tile.setGrid(lane, grid.scale, grid.zero);
+  return Error::success();
+}
+
+static QuantizedMatrix emptyRows(uint8_t term, DType table, int64_t rows, int64_t columns) {
+  if (!isUniform(term))
+    return emptyCodebook(term, table, rows, columns);
+  QuantizedMatrix result;
+  result.rows = rows;
+  result.columns = columns;
+  for (ComponentSpec &spec : componentsOf(uniformFormatOf(term), rows, columns)) {
+    std::vector<uint8_t> bytes(*tensorBytes(spec.type, spec.shape));
+    result.components.push_back({std::move(spec), std::move(bytes)});
+  }
+  return result;
+}
+
+static void storeUniformRow(QuantizedMatrix &out, int64_t row, unsigned bits, const std::vector<uint8_t> &codes,
+                            float scale, float zero) {
+  packBits(codes.data(), codes.size(), bits, out.components[0].bytes.data() + row * out.components[0].spec.rowBytes);
+  const float numbers[] = {scale, zero};
+  for (size_t i = 1; i < out.components.size(); ++i) {
+    const uint16_t half = f32ToF16(numbers[i - 1]);
+    std::memcpy(out.components[i].bytes.data() + 2 * row, &half, 2);
+  }
+}
+
 static Error checkShapes(const std::string &name, const MatrixView &weights, const Sensitivity &sensitivity) {
   if (weights.rows != sensitivity.rows() || weights.columns != sensitivity.columns())
     return fail("sensitivities do not fit the weight", name,
@@ -93,13 +173,17 @@ Expected<LayerRecord> skim::recordLayer(const std::string &name, const MatrixVie
   record.columns = weights.columns;
   record.minBits = options.minBits;
   record.maxBits = options.maxBits;
-  record.errors.resize(weights.rows * record.widths());
+  if (options.uniform)
+    record.uniform = uniformTerms(weights.columns);
+  const size_t terms = record.terms();
+  record.errors.resize(weights.rows * terms);
   for (unsigned b = options.minBits; b <= options.maxBits; ++b)
     record.codes.push_back(emptyCodebook(b, options.table, weights.rows, weights.columns));
   if (weights.columns == 0)
     return record;
 
   const bool plain = options.measure != ErrorMeasure::LossWeighted;
+  const std::vector<float> diagonals = diagonalsOf(sensitivity);
   for (int64_t group = 0; group < sensitivity.groups(); ++group) {
     const Objective objective =
         prepareObjective(sensitivity.objective(group), weights.columns, options.feedback ? options.damping : -1.0f);
@@ -143,7 +227,25 @@ Expected<LayerRecord> skim::recordLayer(const std::string &name, const MatrixVie
           tile.codes(lane, codes.data());
           tile.table(lane, values.data());
           storeRow(record.codes[b - options.minBits], n, b, options.table, codes, values, tile.tableScale(lane));
-          record.errors[n * record.widths() + b - options.minBits] = float(errors[lane] * sensitivity.rowWeights()[n]);
+          record.errors[n * terms + b - options.minBits] = float(errors[lane] * sensitivity.rowWeights()[n]);
+        }
+      }
+      const float *diagonal = diagonals.data() + group * weights.columns;
+      for (size_t u = 0; u < record.uniform.size(); ++u) {
+        RowTile tile(objective, bitsOf(record.uniform[u]), options.table, gridOf(record.uniform[u]));
+        for (int64_t lane = 0; lane < used; ++lane) {
+          const int64_t n = first + int64_t(begin) + lane;
+          tile.setRow(lane, rows.row(n), nullptr);
+          if (Error error = chooseGrid(tile, lane, record.uniform[u], rows.row(n), diagonal, weights.columns,
+                                       name + ", row " + std::to_string(n)))
+            return error;
+        }
+        tile.fill(used);
+        tile.roundToNearest();
+        tile.errors(errors);
+        for (int64_t lane = 0; lane < used; ++lane) {
+          const int64_t n = first + int64_t(begin) + lane;
+          record.errors[n * terms + record.widths() + u] = float(errors[lane] * sensitivity.rowWeights()[n]);
         }
       }
       return Error::success();
@@ -159,7 +261,7 @@ Expected<LayerRecord> skim::recordLayer(const std::string &name, const MatrixVie
       const std::vector<double> errors = sensitivity.rowErrors(
           weights, MatrixView(decoded.data(), weights.rows, weights.columns), options.measure, options.threads);
       for (int64_t n = 0; n < weights.rows; ++n)
-        record.errors[n * record.widths() + b - options.minBits] = float(errors[n]);
+        record.errors[n * terms + b - options.minBits] = float(errors[n]);
     }
   }
   return record;
@@ -175,10 +277,12 @@ static Error checkBits(const std::string &name, const LayerRecord &record, std::
     return fail("widths do not fit the layer", name, std::to_string(record.rows) + " rows",
                 std::to_string(bits.size()));
   for (size_t n = 0; n < bits.size(); ++n)
-    if (bits[n] < record.minBits || bits[n] > record.maxBits)
+    if (!isUniform(bits[n]) && (bits[n] < record.minBits || bits[n] > record.maxBits))
       return fail("width was not recorded", name + ", row " + std::to_string(n),
                   std::to_string(record.minBits) + " to " + std::to_string(record.maxBits) + " bits",
                   std::to_string(bits[n]));
+  if (!options.alpha.empty() && std::any_of(bits.begin(), bits.end(), isUniform))
+    return fail("scaled rows on a uniform grid", name, "codebooks", "uniform rows");
   if (!options.alpha.empty() && options.alpha.size() != size_t(record.columns))
     return fail("scaling vector does not fit the layer", name, std::to_string(record.columns) + " columns",
                 std::to_string(options.alpha.size()));
@@ -198,23 +302,26 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
   result.errors.resize(record.rows);
   std::vector<float> decoded(record.rows * columns);
   std::vector<Objective> objectives;
-  const bool again = options.feedback && (options.rounds > 0 || !options.alpha.empty());
+  // Uniform rows are not recorded: they begin with feedback.
+  const bool again = options.feedback &&
+                     (options.rounds > 0 || !options.alpha.empty() || std::any_of(bits.begin(), bits.end(), isUniform));
   for (int64_t group = 0; group < sensitivity.groups(); ++group)
     objectives.push_back(
         prepareObjective(sensitivity.objective(group), columns, again ? options.damping : -1.0f, options.alpha));
   const float *alpha = options.alpha.empty() ? nullptr : options.alpha.data();
 
-  for (unsigned b = record.minBits; b <= record.maxBits; ++b) {
+  const std::vector<float> diagonals = diagonalsOf(sensitivity);
+  for (uint8_t term : std::set<uint8_t>(bits.begin(), bits.end())) {
+    const unsigned b = bitsOf(term);
+    const bool uniform = isUniform(term);
     std::vector<int64_t> rows;
     for (int64_t n = 0; n < record.rows; ++n)
-      if (bits[n] == b)
+      if (bits[n] == term)
         rows.push_back(n);
-    if (rows.empty())
-      continue;
     result.permutation.insert(result.permutation.end(), rows.begin(), rows.end());
-    LayerPart part{b, emptyCodebook(b, options.table, int64_t(rows.size()), columns)};
-    const QuantizedMatrix &recorded = record.codes[b - record.minBits];
-    const DType recordedType = recorded.components[1].spec.type;
+    LayerPart part{term, emptyRows(term, options.table, int64_t(rows.size()), columns)};
+    const QuantizedMatrix *recorded = uniform ? nullptr : &record.codes[b - record.minBits];
+    const DType recordedType = uniform ? options.table : recorded->components[1].spec.type;
     // Tiles hold rows of one group.
     std::vector<std::pair<size_t, size_t>> tiles;
     for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
@@ -228,7 +335,7 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
       const auto [begin, end] = tiles[index];
       const int64_t used = int64_t(end - begin);
       const Objective &objective = objectives[rows[begin] * sensitivity.groups() / record.rows];
-      RowTile tile(objective, b, options.table);
+      RowTile tile(objective, b, options.table, gridOf(term));
       Rows source(weights, sensitivity, options.clusterByGradients, options.alpha);
       KMeans1D solver;
       std::vector<float> values(size_t(1) << b);
@@ -236,6 +343,13 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
       for (int64_t lane = 0; lane < used; ++lane) {
         const int64_t n = rows[begin + lane];
         tile.setRow(lane, source.row(n), alpha);
+        if (uniform) {
+          const float *diagonal = diagonals.data() + n * sensitivity.groups() / record.rows * columns;
+          if (Error error =
+                  chooseGrid(tile, lane, term, source.row(n), diagonal, columns, name + ", row " + std::to_string(n)))
+            return error;
+          continue;
+        }
         if (alpha) {
           // Other values: the record's table does not fit them.
           source.fit(solver, n, 1u << b, true);
@@ -245,7 +359,7 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
           tile.setTable(lane, table->values.data(), scaleOf(*table));
           continue;
         }
-        float scale = loadTable(recorded, n, recordedType, values);
+        float scale = loadTable(*recorded, n, recordedType, values);
         if (recordedType != options.table) {
           float largest = 0;
           for (float value : values)
@@ -254,12 +368,12 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
           roundEntries(options.table, scale, values);
         }
         tile.setTable(lane, values.data(), scale);
-        unpackBits(recorded.components[0].bytes.data() + n * recorded.components[0].spec.rowBytes, codes.size(), b,
+        unpackBits(recorded->components[0].bytes.data() + n * recorded->components[0].spec.rowBytes, codes.size(), b,
                    codes.data());
         tile.setCodes(lane, codes.data());
       }
       tile.fill(used);
-      if (alpha)
+      if (alpha || uniform)
         improve(tile, options);
       else if (options.rounds > 0)
         tile.refine(options.rounds, options.cycles);
@@ -269,7 +383,10 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
         const int64_t n = rows[begin + lane];
         tile.codes(lane, codes.data());
         tile.table(lane, values.data());
-        storeRow(part.matrix, int64_t(begin) + lane, b, options.table, codes, values, tile.tableScale(lane));
+        if (uniform)
+          storeUniformRow(part.matrix, int64_t(begin) + lane, b, codes, tile.tableScale(lane), tile.gridZero(lane));
+        else
+          storeRow(part.matrix, int64_t(begin) + lane, b, options.table, codes, values, tile.tableScale(lane));
         result.errors[n] = errors[lane] * sensitivity.rowWeights()[n];
         for (int64_t k = 0; k < columns; ++k)
           decoded[n * columns + k] = values[codes[k]] * (alpha ? alpha[k] : 1.0f);

@@ -37,7 +37,8 @@ static Error checkSame(const Statistics &first, const Statistics &other) {
   for (const auto &[name, a] : first.layers()) {
     const LayerStatistics *b = other.find(name);
     if (!b || a.input != b->input || a.rows != b->rows || a.columns != b->columns || a.groups != b->groups ||
-        a.guidedMoment.size() != b->guidedMoment.size() || a.squaredGradient.size() != b->squaredGradient.size())
+        a.guidedMoment.size() != b->guidedMoment.size() || a.squaredGradient.size() != b->squaredGradient.size() ||
+        a.outputSquaredGradient.size() != b->outputSquaredGradient.size())
       return fail("statistics of other options", other.path() + " (" + name + ")", "those of " + first.path(),
                   b ? "another shape or other gradients" : "no such layer");
   }
@@ -47,7 +48,8 @@ static Error checkSame(const Statistics &first, const Statistics &other) {
 static std::vector<StatisticsLayer> layersOf(const Statistics &file, StatisticsFacts &facts) {
   std::vector<StatisticsLayer> layers;
   for (const auto &[name, layer] : file.layers()) {
-    layers.push_back({name, layer.input, layer.rows, layer.columns, !layer.squaredGradient.empty()});
+    layers.push_back({name, layer.input, layer.rows, layer.columns, !layer.outputSquaredGradient.empty(),
+                      !layer.squaredGradient.empty()});
     facts.groups = std::max(facts.groups, layer.groups);
   }
   return layers;
@@ -65,12 +67,14 @@ static Error mergeLayer(StatisticsWriter &writer, size_t index, const std::vecto
                                         sumOf(parts, &LayerStatistics::firstMoment), most))
       return error;
   }
-  if (first.squaredGradient.empty())
+  if (first.outputSquaredGradient.empty())
     return Error::success();
   if (Error error = writer.writeGuided(index, sumOf(parts, &LayerStatistics::guidedMoment)))
     return error;
   if (Error error = writer.writeOutputGradients(index, sumOf(parts, &LayerStatistics::outputSquaredGradient)))
     return error;
+  if (first.squaredGradient.empty())
+    return Error::success();
   std::vector<float> row(layer.columns), sum(layer.columns);
   std::vector<double> total(layer.columns);
   for (int64_t i = 0; i < layer.rows; ++i) {

@@ -1,5 +1,6 @@
 #include "skim/Quantize/Plan.h"
 
+#include "skim/Quantize/LayerCodes.h"
 #include "skim/Support/AtomicOutput.h"
 #include "skim/Support/Json.h"
 
@@ -19,10 +20,14 @@ static Expected<LayerPlan> readLayer(const JsonCursor &json) {
   layer.error = *error;
   layer.bytes = *bytes;
   layer.widths.reserve(widths->size());
-  for (char digit : *widths) {
-    if (digit < '1' || digit > '8')
-      return fail("invalid widths", json.place(), "a digit from 1 to 8 a row", std::string(1, digit));
-    layer.widths.push_back(digit - '0');
+  for (char letter : *widths) {
+    const char first = letter >= 'a' ? 'a' : letter >= 'A' ? 'A' : '1';
+    if (letter < first || letter >= first + 8)
+      return fail("invalid widths", json.place(), "1 to 8, a to h or A to H for each row", std::string(1, letter));
+    layer.widths.push_back(uint8_t((first == 'a'   ? UniformRow
+                                    : first == 'A' ? AffineRow
+                                                   : CodebookRow) +
+                                   1 + letter - first));
   }
   return layer;
 }
@@ -52,9 +57,10 @@ Expected<Plan> Plan::read(const std::string &path) {
     Expected<int64_t> least = record->integerOr("min_bits", plan.minBits, 1, 8),
                       most = record->integerOr("max_bits", plan.maxBits, 1, 8);
     Expected<std::string> table = record->stringOr("table", plan.table);
-    Expected<bool> published = record->booleanOr("as_published", false), scaled = record->booleanOr("scaled", false);
-    for (Error failure :
-         {least.takeError(), most.takeError(), table.takeError(), published.takeError(), scaled.takeError()})
+    Expected<bool> published = record->booleanOr("as_published", false), scaled = record->booleanOr("scaled", false),
+                   uniform = record->booleanOr("uniform", false);
+    for (Error failure : {least.takeError(), most.takeError(), table.takeError(), published.takeError(),
+                          scaled.takeError(), uniform.takeError()})
       if (failure)
         return failure;
     if (*table != "i8" && *table != "f16" && *table != "bf16")
@@ -64,6 +70,7 @@ Expected<Plan> Plan::read(const std::string &path) {
     plan.table = *table;
     plan.asPublished = *published;
     plan.scaled = *scaled;
+    plan.uniform = *uniform;
   }
   auto members = layers->members();
   if (!members)
@@ -85,17 +92,14 @@ Error Plan::write(const std::string &path) const {
       entry["method"] = layer.method;
     if (!layer.widths.empty()) {
       std::string widths;
-      for (uint8_t bits : layer.widths)
-        widths += static_cast<char>('0' + bits);
+      for (uint8_t term : layer.widths)
+        widths += static_cast<char>((term >= AffineRow ? 'A' : term >= UniformRow ? 'a' : '1') + bitsOf(term) - 1);
       entry["widths"] = widths;
     }
     entries[name] = std::move(entry);
   }
-  Json record = {{"min_bits", minBits},
-                 {"max_bits", maxBits},
-                 {"table", table},
-                 {"as_published", asPublished},
-                 {"scaled", scaled}};
+  Json record = {{"min_bits", minBits},         {"max_bits", maxBits}, {"table", table},
+                 {"as_published", asPublished}, {"scaled", scaled},    {"uniform", uniform}};
   Json json = {{"format", "skim-plan"}, {"version", 1},   {"method", method}, {"model_hash", modelHash},
                {"bits", bits},          {"bytes", bytes}, {"record", record}, {"layers", entries}};
   return writeFileAtomically(path, dumpJson(json, 1) + "\n");

@@ -19,6 +19,8 @@ std::string skim::recordKey(const RecordOptions &options) {
                {"measure", int(options.measure)},
                {"rounds", options.rounds},
                {"table", dtypeName(options.table)}};
+  if (options.uniform)
+    json["uniform"] = true;
   return dumpJson(json);
 }
 
@@ -49,7 +51,9 @@ Expected<RecordWriter> RecordWriter::create(const std::string &path, const std::
     specs.push_back(std::move(spec));
   };
   for (const RecordedShape &layer : layers) {
-    declare({layer.name + ".errors", DType::F32, {layer.rows, int64_t(options.maxBits - options.minBits + 1)}});
+    const size_t uniform = options.uniform ? uniformTerms(layer.columns).size() : 0;
+    declare(
+        {layer.name + ".errors", DType::F32, {layer.rows, int64_t(options.maxBits - options.minBits + 1 + uniform)}});
     for (unsigned b = options.minBits; b <= options.maxBits; ++b)
       for (ComponentSpec &spec : componentsOf(CodebookFormat{b, options.table, false}, layer.rows, layer.columns))
         declare({codesPrefix(layer.name, b) + spec.name, spec.type, std::move(spec.shape)});
@@ -97,7 +101,7 @@ Expected<RecordFile> RecordFile::open(const std::string &path, const RecordOptio
   return RecordFile(std::move(*file), options);
 }
 
-Expected<LayerRecord> RecordFile::read(const std::string &layer, bool withCodes) const {
+Expected<LayerRecord> RecordFile::read(const std::string &layer, int64_t columns, bool withCodes) const {
   auto info = file.get(layer + ".errors");
   if (!info)
     return info.takeError();
@@ -107,9 +111,12 @@ Expected<LayerRecord> RecordFile::read(const std::string &layer, bool withCodes)
   LayerRecord record;
   record.minBits = options.minBits;
   record.maxBits = options.maxBits;
+  record.columns = columns;
+  if (options.uniform)
+    record.uniform = uniformTerms(columns);
   const std::vector<int64_t> &shape = (*info)->shape;
-  if (shape.size() != 2 || shape[1] != int64_t(record.widths()))
-    return fail("damaged record", file.path() + " /" + layer + ".errors", "one column a width", "another shape");
+  if (shape.size() != 2 || shape[1] != int64_t(record.terms()))
+    return fail("damaged record", file.path() + " /" + layer + ".errors", "one column a term", "another shape");
   record.rows = shape[0];
   record.errors.assign(errors->begin(), errors->end());
   for (float error : record.errors)
@@ -138,13 +145,14 @@ Expected<LayerRecord> RecordFile::read(const std::string &layer, bool withCodes)
   return record;
 }
 
-Expected<LayerRecord> RecordFile::errors(const std::string &layer) const { return read(layer, false); }
+Expected<LayerRecord> RecordFile::errors(const std::string &layer, int64_t columns) const {
+  return read(layer, columns, false);
+}
 
 Expected<LayerRecord> RecordFile::load(const std::string &layer, int64_t columns) const {
-  auto record = read(layer, true);
+  auto record = read(layer, columns, true);
   if (!record)
     return record;
-  record->columns = columns;
   for (unsigned b = options.minBits; b <= options.maxBits; ++b) {
     QuantizedMatrix &matrix = record->codes[b - options.minBits];
     matrix.rows = record->rows;

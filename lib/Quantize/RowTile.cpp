@@ -2,6 +2,7 @@
 #include "Blas.h"
 #include "Clones.h"
 #include "TableRounding.h"
+#include "skim/Support/Float16.h"
 
 #include <algorithm>
 #include <cmath>
@@ -242,10 +243,11 @@ SKIM_CLONES void nearestCodes(const float *tables, const float *middles, int64_t
 // Rows in and out
 //===----------------------------------------------------------------------===//
 
-RowTile::RowTile(const Objective &objective, unsigned bits, DType table)
-    : objective(&objective), columns(objective.columns), size(int64_t(1) << bits), type(table),
+RowTile::RowTile(const Objective &objective, unsigned bits, DType table, Grid grid)
+    : objective(&objective), columns(objective.columns), size(int64_t(1) << bits), type(table), grid(grid),
       weights(columns * lanes), delta(columns * lanes), product(columns * lanes), changes(block * lanes),
-      code(columns * lanes), tables(size * lanes), middles(size * lanes), scales(lanes), bestObjective(lanes) {}
+      code(columns * lanes), tables(size * lanes), middles(size * lanes), scales(lanes), zeros(lanes),
+      bestObjective(lanes) {}
 
 void RowTile::setRow(int64_t lane, const float *row, const float *alpha) {
   for (int64_t i = 0; i < columns; ++i) {
@@ -261,6 +263,16 @@ void RowTile::setTable(int64_t lane, const float *values, float scale) {
   for (int64_t q = 0; q + 1 < size; ++q)
     middles[q * lanes + lane] = (values[q] + values[q + 1]) / 2;
   scales[lane] = scale;
+}
+
+void RowTile::setGrid(int64_t lane, float scale, float zero) {
+  float values[256];
+  for (int64_t q = 0; q < size; ++q) {
+    const int64_t stored = scale < 0 ? size - 1 - q : q;
+    values[q] = grid == Grid::Symmetric ? scale * float(stored - size / 2) : scale * (float(stored) - zero);
+  }
+  setTable(lane, values, scale);
+  zeros[lane] = zero;
 }
 
 void RowTile::setCodes(int64_t lane, const uint8_t *codes) {
@@ -281,16 +293,17 @@ void RowTile::fill(int64_t count) {
   repeat(tables, size);
   repeat(middles, size);
   repeat(scales, 1);
+  repeat(zeros, 1);
 }
 
 void RowTile::table(int64_t lane, float *values) const {
   for (int64_t q = 0; q < size; ++q)
-    values[q] = tables[q * lanes + lane];
+    values[isTurned(lane) ? size - 1 - q : q] = tables[q * lanes + lane];
 }
 
 void RowTile::codes(int64_t lane, uint8_t *out) const {
   for (int64_t i = 0; i < columns; ++i)
-    out[objective->order[i]] = code[i * lanes + lane];
+    out[objective->order[i]] = uint8_t(isTurned(lane) ? size - 1 - code[i * lanes + lane] : code[i * lanes + lane]);
 }
 
 //===----------------------------------------------------------------------===//
@@ -392,7 +405,57 @@ void RowTile::solveTable(int64_t lane) {
     code[i * lanes + lane] = rank[code[i * lanes + lane]];
 }
 
+/// Of a grid the change of scale and offset that lowers the objective most:
+/// T = s·u + c with u_q the code (Symmetric: as a signed number, c = 0).
+void RowTile::fitGrids() {
+  AlignedVector<float> steps(columns * lanes), image(columns * lanes);
+  float low[lanes], sign[lanes];
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    sign[lane] = isTurned(lane) ? -1.0f : 1.0f;
+    low[lane] = (isTurned(lane) ? float(size - 1) : 0.0f) - (grid == Grid::Symmetric ? float(size / 2) : 0.0f);
+  }
+  for (int64_t i = 0; i < columns; ++i)
+    for (int64_t lane = 0; lane < lanes; ++lane)
+      steps[i * lanes + lane] = sign[lane] * float(code[i * lanes + lane]) + low[lane];
+  gemm(columns, active, columns, 1.0f, objective->moment.data(), objective->stride, false, steps.data(), lanes, 0.0f,
+       image.data(), lanes);
+  double whole = 0; // 1ᵀF1
+  for (int64_t i = 0; grid == Grid::Affine && i < columns; ++i)
+    whole += std::accumulate(objective->moment.begin() + i * objective->stride,
+                             objective->moment.begin() + i * objective->stride + columns, 0.0);
+  for (int64_t lane = 0; lane < used; ++lane) {
+    double square = 0, cross = 0, left = 0, sum = 0;
+    for (int64_t i = 0; i < columns; ++i) {
+      const int64_t place = i * lanes + lane;
+      square += double(steps[place]) * image[place];
+      cross += image[place];
+      left -= double(steps[place]) * product[place];
+      sum -= product[place];
+    }
+    const double determinant = square * whole - cross * cross;
+    const bool affine = grid == Grid::Affine;
+    if (!(square > 0) || (affine && !(determinant > 1e-9 * square * whole)))
+      continue;
+    const double change = affine ? (left * whole - cross * sum) / determinant : left / square;
+    const float scale = roundToF16(float(scales[lane] + change));
+    // Codes would have to be turned, or there is no grid.
+    if (!(scale * scales[lane] > 0) || !std::isfinite(scale))
+      continue;
+    float zero = zeros[lane];
+    if (affine) {
+      // The best offset beside the scale that is stored.
+      const double offset = -double(scales[lane]) * zero + (sum - cross * (scale - scales[lane])) / whole;
+      zero = roundToF16(float(-offset / scale));
+      if (!std::isfinite(zero))
+        continue;
+    }
+    setGrid(lane, scale, zero);
+  }
+}
+
 void RowTile::leastSquares() {
+  if (grid != Grid::None)
+    return fitGrids();
   normal.assign(lanes * size * size, 0.0);
   std::vector<uint8_t> rowCodes(lanes * columns);
   std::vector<int32_t> lists(lanes * columns), firsts(lanes * (size + 1), 0);
@@ -428,6 +491,7 @@ void RowTile::keepBest() {
       continue;
     bestObjective[lane] = now[lane];
     bestScales[lane] = scales[lane];
+    bestZeros[lane] = zeros[lane];
     for (int64_t q = 0; q < size; ++q)
       bestTables[q * lanes + lane] = tables[q * lanes + lane];
     for (int64_t i = 0; i < columns; ++i)
@@ -439,6 +503,7 @@ void RowTile::restoreBest() {
   code = bestCode;
   tables = bestTables;
   scales = bestScales;
+  zeros = bestZeros;
   for (int64_t q = 0; q + 1 < size; ++q)
     for (int64_t lane = 0; lane < lanes; ++lane)
       middles[q * lanes + lane] = (tables[q * lanes + lane] + tables[(q + 1) * lanes + lane]) / 2;
@@ -451,6 +516,7 @@ void RowTile::refine(int rounds, int cycles) {
   bestCode = code;
   bestTables = tables;
   bestScales = scales;
+  bestZeros = zeros;
   for (int round = 0; round <= rounds; ++round) {
     if (round > 0 && !objective->feedback.empty()) {
       // A better table deserves codes from the beginning: it leads out of the local optimum of the one before.

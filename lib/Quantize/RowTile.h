@@ -52,13 +52,22 @@ class RowTile {
 public:
   static constexpr int64_t lanes = 64;
 
-  /// `table`: the type that entries are stored in.
-  RowTile(const Objective &objective, unsigned bits, DType table);
+  /// `table`: the type that entries are stored in; of a grid: which values of a
+  /// table are free.
+  enum class Grid {
+    None,      ///< every entry is
+    Symmetric, ///< scale·(q − 2^(bits−1)): the scale is
+    Affine,    ///< scale·(q − zero): both are
+  };
+  RowTile(const Objective &objective, unsigned bits, DType table, Grid grid = Grid::None);
 
   /// Puts a row's weights, in their own order, into a lane.
   void setRow(int64_t lane, const float *row, const float *alpha);
   /// The lane's table: 2^bits ascending values as stored, with I8's scale.
   void setTable(int64_t lane, const float *values, float scale);
+  /// The lane's grid; scale and zero as stored (f16). The zero is Affine's; a
+  /// symmetric scale may be negative (its range has one code more on one side).
+  void setGrid(int64_t lane, float scale, float zero);
   /// The lane's codes, in the columns' own order.
   void setCodes(int64_t lane, const uint8_t *codes);
   /// Only the first `used` lanes count; the others repeat lane 0.
@@ -77,6 +86,7 @@ public:
 
   void table(int64_t lane, float *values) const;
   float tableScale(int64_t lane) const { return scales[lane]; }
+  float gridZero(int64_t lane) const { return zeros[lane]; }
   /// In the columns' own order.
   void codes(int64_t lane, uint8_t *out) const;
 
@@ -87,6 +97,9 @@ private:
   void keepBest();
   void restoreBest();
   void leastSquares();
+  void fitGrids();
+  /// Entries ascend in here; the codes of a falling grid are counted from its other end.
+  bool isTurned(int64_t lane) const { return grid != Grid::None && scales[lane] < 0; }
   void solveTable(int64_t lane);
   void descend();
 
@@ -96,6 +109,7 @@ private:
   int64_t used = lanes;   // lanes that count
   int64_t active = lanes; // whole vectors of them: what products are computed for
   DType type;
+  Grid grid;
   AlignedVector<float> weights; // [K][lanes]
   AlignedVector<float> delta;   // ŵ − w
   AlignedVector<float> product; // F·δ; in feedback what is left of the weights
@@ -103,10 +117,11 @@ private:
   AlignedVector<uint8_t> code;  // [K][lanes]
   AlignedVector<float> tables;  // [2^bits][lanes]
   AlignedVector<float> middles; // [2^bits − 1][lanes]: where the next entry begins to be nearer
-  std::vector<float> scales;    // [lanes], I8 only
+  std::vector<float> scales;    // [lanes], I8 and grids
+  std::vector<float> zeros;     // [lanes], grids
   AlignedVector<uint8_t> bestCode;
   AlignedVector<float> bestTables;
-  std::vector<float> bestScales;
+  std::vector<float> bestScales, bestZeros;
   std::vector<double> bestObjective;
   bool known = false; // bestObjective is of what is there
 

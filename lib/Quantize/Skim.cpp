@@ -221,7 +221,7 @@ static Expected<FinishedLayer> storeFrozen(const std::string &name, const Frozen
     const int64_t count = std::count(labels.bits.begin(), labels.bits.end(), b);
     if (!count)
       continue;
-    LayerPart part{b, emptyCodebook(b, options.table, count, columns)};
+    LayerPart part{uint8_t(b), emptyCodebook(b, options.table, count, columns)};
     int64_t stored = 0;
     for (int64_t n = 0; n < rows; ++n) {
       if (labels.bits[n] != b)

@@ -286,6 +286,8 @@ Expected<StatisticsWriter> StatisticsWriter::create(const std::string &path, std
                              facts.groups > 1 ? std::vector<int64_t>{facts.groups, triangleSize(k)}
                                               : std::vector<int64_t>{triangleSize(k)});
       place.output = declare(layer.name, ".output_squared_gradient", DType::F32, {n});
+    }
+    if (gradients && layer.weights) {
       place.gradient = declare(layer.name, ".squared_gradient", DType::BF16, {n, k});
       place.scale = declare(layer.name, ".squared_gradient_scale", DType::F32, {n});
       place.residual = declare(layer.name, ".squared_gradient_residual", DType::U16, {n, k});

@@ -165,9 +165,12 @@ static Error runQuantize(const Options &options) {
     if (!size)
       return size.takeError();
     build.allocate.size = *size;
-    // 8 bits cost nothing measurable there, 16 would be most of a small model.
-    if (build.allocate.head.empty() && build.allocate.embeddings.empty())
-      build.allocate.head = "w8";
+    // 8 bits cost nothing measurable there, 16 would be most of a small model. The head finds its own bits.
+    if (build.allocate.head.empty() && build.allocate.embeddings.empty()) {
+      bool open = options.method == "auto" && !build.allocate.asPublished;
+      (open ? build.allocate.embeddings : build.allocate.head) = "w8";
+      build.allocate.openHead = open;
+    }
   }
   AllocateOptions &allocate = build.allocate;
   bool published = allocate.asPublished;
@@ -178,6 +181,7 @@ static Error runQuantize(const Options &options) {
   allocate.scaling = !options.noAlpha && (options.alpha || published);
   if (options.method != "auto")
     build.method = options.method;
+  allocate.uniform = build.method.empty() && !published && !allocate.scaling;
   if (Error error = checkMethod(build))
     return error;
   std::error_code code;

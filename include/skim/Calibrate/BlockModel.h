@@ -82,9 +82,10 @@ public:
                 const float *outAdjoint, float *inAdjoint, std::span<float *const> x, std::span<float *const> dz) const;
   /// Loss in nats of each of the n targets.
   void loss(const PartWeights &weights, std::span<const int32_t> targets, const float *in, float *losses) const;
-  /// Adjoint of the head's input from that of each loss; x [n, K], the head's own input.
+  /// Adjoint of the head's input from that of each loss; x [n, K], the head's own input, and dz [n, vocabulary()], the
+  /// adjoint of its logits.
   void lossBackward(const PartWeights &weights, std::span<const int32_t> targets, const float *in,
-                    const float *lossAdjoint, float *inAdjoint, float *x) const;
+                    const float *lossAdjoint, float *inAdjoint, float *x, float *dz) const;
 
   /// The head's logits [n, vocabulary()] of `count` hidden states, and the adjoint of
   /// these from that of the logits. With gradients only.

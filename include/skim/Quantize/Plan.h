@@ -6,8 +6,9 @@
 //    "bits": 2.9997, "bytes": 39811200, "record": {"min_bits": 1, "max_bits": 5, "table": "i8"},
 //    "layers": {"model.layers.0.mlp.up_proj": {"term": "#skim.rows<[…]>",
 //               "widths": "3323…", "method": "skim", "error": 1.2e-5, "bytes": 331776}}}
-// `widths` has a digit a row, in logical order, for rows of mixed width; `error`
-// is what allocation expects to lose.
+// `widths` has a letter a row, in logical order, for rows of mixed terms: 1 to 8
+// are codebooks of so many bits, a to h symmetric uniform codes of 1 to 8 bits,
+// A to H those with a zero in f16. `error` is what allocation expects to lose.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SKIM_QUANTIZE_PLAN_H
@@ -25,7 +26,7 @@ namespace skim {
 struct LayerPlan {
   std::string term;            ///< `w4g128`, `#skim.…`
   std::string method;          ///< of the quantizer; empty: the plan's
-  std::vector<uint8_t> widths; ///< [N] bits of each logical row; empty: the term says all
+  std::vector<uint8_t> widths; ///< [N] term of each logical row (RowTerm); empty: the term says all
   double error = 0;            ///< expected loss-weighted error
   uint64_t bytes = 0;
 };
@@ -39,7 +40,8 @@ struct Plan {
   unsigned minBits = 1, maxBits = 5;
   std::string table = "i8"; ///< i8, f16 or bf16
   bool asPublished = false;
-  bool scaled = false; ///< linears get a scaling vector α over their columns
+  bool uniform = false; ///< the record has uniform terms
+  bool scaled = false;  ///< linears get a scaling vector α over their columns
   std::map<std::string, LayerPlan> layers;
 
   /// Fails, naming file and place, where the JSON is not a plan of this version.

@@ -1,7 +1,7 @@
 //===- RecordFile.h - errors and codes kept for the next budget -*- C++ -*-===//
 //
 // A safetensors file beside the statistics: per layer `L.errors` F32
-// [N, widths] and per width `L.b.codes`, `L.b.table`, `L.b.table_scale`.
+// [N, terms] and per width `L.b.codes`, `L.b.table`, `L.b.table_scale`.
 // `__metadata__` holds `format` "skim-record", `version`, and the key: whatever
 // the caller's hashes of model, statistics and options are. Deleting it loses
 // nothing but time.
@@ -54,14 +54,15 @@ public:
   /// fails as well, saying which differs: callers then record anew.
   static Expected<RecordFile> open(const std::string &path, const RecordOptions &options,
                                    const std::map<std::string, std::string> &hashes);
-  /// Errors and shape only; `codes` stays empty. Fails if the layer is not there.
-  Expected<LayerRecord> errors(const std::string &layer) const;
+  /// Errors and shape of a layer whose rows have `columns` weights; `codes` stays
+  /// empty. Fails if the layer is not there.
+  Expected<LayerRecord> errors(const std::string &layer, int64_t columns) const;
   /// All of a layer, whose rows have `columns` weights.
   Expected<LayerRecord> load(const std::string &layer, int64_t columns) const;
 
 private:
   RecordFile(SafetensorsFile file, const RecordOptions &options) : file(std::move(file)), options(options) {}
-  Expected<LayerRecord> read(const std::string &layer, bool withCodes) const;
+  Expected<LayerRecord> read(const std::string &layer, int64_t columns, bool withCodes) const;
   SafetensorsFile file;
   RecordOptions options;
 };

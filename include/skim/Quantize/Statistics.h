@@ -107,8 +107,9 @@ struct StatisticsLayer {
   /// The first layer that reads the same input (its own name if none before).
   std::string input;
   int64_t rows = 0, columns = 0;
-  /// False for the head, whose gradients nobody needs: moments of its input only.
   bool gradients = true;
+  /// False for the head: guided moment and outputs' energy, but no gradients of its weights.
+  bool weights = true;
 };
 
 /// What stands in a file's metadata.

@@ -15,6 +15,12 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     same model, statistics and options); then allocates. Which row got which
     width is data and goes to the file `plan`, which `skim-quantize-weights` reads.
 
+    With `uniform` a row may also be uniform codes, symmetric or with a zero in f16,
+    which store less beside the codes than a table. A head that was left open
+    joins a budget of bytes; where it is tied to the embeddings it gets one term,
+    since rows that are looked up lie in one place. Without gradients of the
+    head's outputs in the statistics it gets 8 bits.
+
     `bits` bounds the true bits of the linears (all stored bytes × 8 ÷ weights;
     the head and embeddings not counted), `size` the bytes of all weights. The
     budget is never exceeded; below what the format can reach the pass fails and
@@ -45,6 +51,7 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     Option<"asPublished", "as-published", "bool", "false", "SKIM as its paper has it">,
     Option<"mixing", "mixing", "bool", "true", "rows of one matrix may differ in width">,
     Option<"scaling", "scaling", "bool", "false", "a scaling vector over the columns of each linear">,
+    Option<"uniform", "uniform", "bool", "false", "rows may be uniform codes too">,
     Option<"modelHash", "model-hash", "std::string", "\"\"", "of the model that the statistics must belong to">,
     Option<"threads", "threads", "unsigned", "0", "threads (0: all; the result does not depend on it)">,
   ];

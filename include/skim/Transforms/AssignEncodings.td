@@ -22,6 +22,7 @@ def AssignEncodings : Pass<"skim-assign-encodings", "::mlir::ModuleOp"> {
     ListOption<"keep", "keep", "std::string", "REGEX=TERM: these layers get TERM">,
     Option<"plan", "plan", "std::string", "\"\"", "a plan with the terms of linears">,
     Option<"open", "open", "bool", "false", "leave linears that nothing else names to skim-allocate-bits">,
+    Option<"openHead", "open-head", "bool", "false", "with open: leave the head too, unless head is given">,
     Option<"requantize", "requantize", "bool", "false", "quantize weights again that arrive quantized">,
   ];
   let dependentDialects = ["::skim::SkimDialect"];

@@ -31,9 +31,14 @@ namespace {
 struct OpenLayer {
   std::string name;
   Operation *source = nullptr;
-  SmallVector<LinearOp> linears;
   int64_t rows = 0, columns = 0;
-  std::vector<float> errors; // [rows, widths]
+  std::vector<uint8_t> terms; // RowTerm: what each row can be
+  std::vector<float> errors;  // [rows, terms]
+  bool isHead = false, isTied = false;
+  SmallVector<Operation *> users;
+
+  /// Kernels that look rows up know no parts: a tied weight is of one term.
+  bool mixes() const { return !isTied; }
 };
 
 class AllocateBitsPass : public skim::impl::AllocateBitsBase<AllocateBitsPass> {
@@ -59,9 +64,10 @@ private:
   Expected<Allocation> spendAsPublished();
   Error decide(const Allocation &allocation);
   Error writePareto(const Allocator &allocator) const;
+  void take(OpenLayer &layer, const LayerRecord &record);
   uint64_t storedBytes(const OpenLayer &layer, ArrayRef<uint8_t> widths) const;
   uint64_t alphaBytes(const OpenLayer &layer) const { return scaling ? 2 * layer.columns : 0; }
-  CodebookFormat formatOf(unsigned width) const { return {width, tableType, false}; }
+  Attribute encodingOf(uint8_t term) const;
 
   RecordProgress progress;
   RecordOptions recordOptions;
@@ -99,6 +105,8 @@ Error AllocateBitsPass::checkOptions() {
   if (!pareto.empty() && asPublished)
     return fail("no curve of the published allocation", "option 'pareto'", "a budget over the whole model",
                 "as-published");
+  if (uniform && (asPublished || scaling))
+    return fail("uniform rows beside a scaling vector", "option 'uniform'", "neither as-published nor scaling", "both");
   if (!mixing && !asPublished)
     return fail("allocation without mixing", "option 'mixing'", "as-published", "a budget over the whole model",
                 "for one width everywhere use a format (k3i)");
@@ -114,14 +122,18 @@ Error AllocateBitsPass::collect() {
   for (auto &[weight, users] : planned.open) {
     OpenLayer layer;
     layer.source = weight.getDefiningOp();
+    layer.users = users;
     for (Operation *op : users) {
       auto linear = dyn_cast<LinearOp>(op);
-      if (!linear)
-        return fail("embedding without an encoding", "skim-allocate-bits", "skim-assign-encodings before it", "none");
-      layer.linears.push_back(linear);
-      if (layer.name.empty())
+      layer.isTied |= !linear;
+      if (linear && layer.name.empty())
         layer.name = linear.getLayer().value_or("").str();
     }
+    if (layer.name.empty())
+      return fail("embedding without an encoding", "skim-allocate-bits", "skim-assign-encodings before it", "none");
+    layer.isHead = layer.name == "lm_head";
+    if (layer.isHead && bits > 0)
+      return fail("head without an encoding", "skim-allocate-bits", "a size", "bits, which do not count the head");
     if (!layer.source || !isa<ExternalOp, arith::ConstantOp>(layer.source))
       return fail("weight is not in a file", layer.name, "skim.external or a constant", "another value");
     auto type = cast<RankedTensorType>(weight.getType());
@@ -155,21 +167,32 @@ Expected<LayerRecord> AllocateBitsPass::recordOne(const OpenLayer &layer) {
 Error AllocateBitsPass::recordInto(const std::string &path, const std::map<std::string, std::string> &hashes) {
   std::vector<RecordedShape> shapes;
   for (const OpenLayer &layer : layers)
-    shapes.push_back({layer.name, layer.rows, layer.columns});
+    if (layer.terms.empty())
+      shapes.push_back({layer.name, layer.rows, layer.columns});
   Expected<RecordWriter> writer = RecordWriter::create(path, shapes, recordOptions, hashes);
   if (!writer)
     return writer.takeError();
   for (auto [index, layer] : llvm::enumerate(layers)) {
+    if (!layer.terms.empty())
+      continue;
     Expected<LayerRecord> recorded = recordOne(layer);
     if (!recorded)
       return recorded.takeError();
-    layer.errors = recorded->errors;
+    take(layer, *recorded);
     if (Error error = writer->add(layer.name, *recorded))
       return error;
     if (progress)
       progress({layer.name, layer.rows, layer.columns, index + 1, layers.size()});
   }
   return writer->finish();
+}
+
+/// What a layer's record says, comparable over the whole model.
+void AllocateBitsPass::take(OpenLayer &layer, const LayerRecord &record) {
+  layer.errors = record.errors;
+  layer.terms.clear();
+  for (size_t i = 0; i < record.terms(); ++i)
+    layer.terms.push_back(record.term(i));
 }
 
 Error AllocateBitsPass::recordErrors() {
@@ -186,6 +209,15 @@ Error AllocateBitsPass::recordErrors() {
   recordOptions.threads = threads;
   if (asPublished)
     recordOptions.measure = ErrorMeasure::LFull;
+  recordOptions.uniform = uniform;
+  for (OpenLayer &layer : layers) {
+    const LayerStatistics *facts = layer.isHead ? statisticsFile->find(layer.name) : nullptr;
+    // Nothing says what an error of this head costs: 8 bits cost nothing.
+    if (layer.isHead && (!facts || facts->outputSquaredGradient.empty())) {
+      layer.terms = {uint8_t(UniformRow + 8)};
+      layer.errors.assign(layer.rows, 0);
+    }
+  }
   Expected<std::string> hash = sha256OfFile(statistics);
   if (!hash)
     return hash.takeError();
@@ -194,15 +226,24 @@ Error AllocateBitsPass::recordErrors() {
   // a record serves if it has what is asked for.
   Expected<RecordFile> old = RecordFile::open(record, recordOptions, hashes);
   bool complete = static_cast<bool>(old);
+  std::vector<LayerRecord> found;
   for (OpenLayer &layer : layers) {
     if (!complete)
       break;
-    Expected<LayerRecord> recorded = old->errors(layer.name);
+    if (!layer.terms.empty())
+      continue;
+    Expected<LayerRecord> recorded = old->errors(layer.name, layer.columns);
     complete = recorded && recorded->rows == layer.rows;
     if (complete)
-      layer.errors = std::move(recorded->errors);
+      found.push_back(std::move(*recorded));
   }
-  return complete ? Error::success() : recordInto(record, hashes);
+  if (!complete)
+    return recordInto(record, hashes);
+  size_t next = 0;
+  for (OpenLayer &layer : layers)
+    if (layer.terms.empty())
+      take(layer, found[next++]);
+  return Error::success();
 }
 
 /// What is left of a budget for the open layers, or the failure that says how
@@ -236,19 +277,30 @@ Error AllocateBitsPass::writePareto(const Allocator &allocator) const {
 Expected<Allocation> AllocateBitsPass::spend() {
   std::vector<AllocationLayer> problem;
   std::vector<std::vector<double>> errors;
-  unsigned widths = maxBits - minBits + 1;
   for (const OpenLayer &layer : layers) {
-    errors.emplace_back(layer.errors.begin(), layer.errors.end());
-    AllocationFamily family;
-    family.name = "codebook rows";
-    family.mixedBytes = permutationBytes(layer.rows);
-    family.fixedBytes = alphaBytes(layer);
-    for (unsigned width = minBits; width <= maxBits; ++width)
-      family.rowBytes.push_back(storedRowBytes(formatOf(width), layer.columns));
-    family.errors = errors.back();
-    if (family.errors.size() != static_cast<size_t>(layer.rows) * widths)
+    const size_t count = layer.terms.size();
+    if (layer.errors.size() != static_cast<size_t>(layer.rows) * count)
       return fail("record does not fit", record, "errors of " + layer.name, "another number");
+    AllocationFamily family;
+    if (layer.mixes()) {
+      errors.emplace_back(layer.errors.begin(), layer.errors.end());
+      family.name = "rows";
+      family.mixedBytes = permutationBytes(layer.rows);
+      family.fixedBytes = alphaBytes(layer);
+      for (uint8_t term : layer.terms)
+        family.rowBytes.push_back(storedRowBytes(term, tableType, layer.columns));
+    } else {
+      // One "row" that is the whole weight.
+      family.name = "whole";
+      errors.emplace_back(count);
+      for (int64_t row = 0; row < layer.rows; ++row)
+        for (size_t i = 0; i < count; ++i)
+          errors.back()[i] += layer.errors[row * count + i];
+      for (uint8_t term : layer.terms)
+        family.rowBytes.push_back(layer.rows * storedRowBytes(term, tableType, layer.columns) + alphaBytes(layer));
+    }
     problem.push_back({layer.name, {std::move(family)}});
+    problem.back().families.front().errors = errors.back();
   }
   Expected<Allocator> allocator = Allocator::create(problem);
   if (!allocator)
@@ -268,7 +320,7 @@ Expected<Allocation> AllocateBitsPass::spend() {
 uint64_t AllocateBitsPass::storedBytes(const OpenLayer &layer, ArrayRef<uint8_t> widths) const {
   uint64_t bytes = alphaBytes(layer) + (llvm::all_equal(widths) ? 0 : permutationBytes(layer.rows));
   for (uint8_t width : widths)
-    bytes += storedRowBytes(formatOf(minBits + width), layer.columns);
+    bytes += storedRowBytes(layer.terms[width], tableType, layer.columns);
   return bytes;
 }
 
@@ -325,6 +377,20 @@ Expected<Allocation> AllocateBitsPass::spendAsPublished() {
   return best;
 }
 
+Attribute AllocateBitsPass::encodingOf(uint8_t term) const {
+  MLIRContext *context = &const_cast<AllocateBitsPass *>(this)->getContext();
+  Type half = Float16Type::get(context);
+  if (isUniform(term)) {
+    UniformFormat format = uniformFormatOf(term);
+    return UniformAttr::get(context, format.bits, /*group=*/0, format.asymmetric, format.floatZero ? half : Type(),
+                            half);
+  }
+  Type table = tableType == DType::I8    ? Type(IntegerType::get(context, 8))
+               : tableType == DType::F16 ? half
+                                         : Type(BFloat16Type::get(context));
+  return CodebookAttr::get(context, term, table, /*tensorScope=*/false);
+}
+
 /// Encodings on the linears, widths of the rows in the plan.
 Error AllocateBitsPass::decide(const Allocation &allocation) {
   Plan decided;
@@ -335,25 +401,23 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
   decided.table = table;
   decided.asPublished = asPublished;
   decided.scaled = scaling;
+  decided.uniform = uniform;
   MLIRContext *context = &getContext();
-  Type tableElement = tableType == DType::I8    ? Type(IntegerType::get(context, 8))
-                      : tableType == DType::F16 ? Type(Float16Type::get(context))
-                                                : Type(BFloat16Type::get(context));
-  uint64_t total = fixedLinear;
+  uint64_t total = fixedLinear, heads = 0;
   for (auto [layer, chosen] : llvm::zip(layers, allocation.layers)) {
     LayerPlan entry;
-    SmallVector<int64_t> counts(maxBits + 1);
-    for (uint8_t width : chosen.widths) {
-      entry.widths.push_back(minBits + width);
-      ++counts[minBits + width];
+    std::map<uint8_t, int64_t> counts; // parts are stored in the order of their terms
+    for (int64_t row = 0; row < layer.rows; ++row) {
+      uint8_t term = layer.terms[chosen.widths[layer.mixes() ? row : 0]];
+      entry.widths.push_back(term);
+      ++counts[term];
     }
     SmallVector<Attribute> parts;
     SmallVector<int64_t> partRows;
-    for (unsigned width = minBits; width <= maxBits; ++width)
-      if (counts[width]) {
-        parts.push_back(CodebookAttr::get(context, width, tableElement, /*tensorScope=*/false));
-        partRows.push_back(counts[width]);
-      }
+    for (auto [term, count] : counts) {
+      parts.push_back(encodingOf(term));
+      partRows.push_back(count);
+    }
     Attribute term = parts.size() == 1 ? parts.front() : Attribute(RowsAttr::get(context, parts, partRows));
     if (scaling)
       term = ScaledAttr::get(context, term);
@@ -361,17 +425,17 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
     llvm::raw_string_ostream(entry.term) << term;
     entry.error = chosen.error;
     entry.bytes = getStoredBits(encoding, {layer.rows, layer.columns}) / 8;
-    total += entry.bytes;
-    for (LinearOp linear : layer.linears)
-      linear->setAttr(kEncodingAttr, term);
+    (layer.isHead ? heads : total) += entry.bytes;
+    for (Operation *user : layer.users)
+      user->setAttr(kEncodingAttr, term);
     decided.layers[layer.name] = std::move(entry);
   }
   decided.bytes = total;
   decided.bits = linearWeights ? 8.0 * total / linearWeights : 0;
   // The allocator's own count must be what the encodings say: a budget is a promise.
-  if (total != fixedLinear + allocation.bytes)
+  if (total + heads != fixedLinear + allocation.bytes)
     return fail("allocation miscounted", "skim-allocate-bits", std::to_string(allocation.bytes) + " bytes",
-                std::to_string(total - fixedLinear));
+                std::to_string(total + heads - fixedLinear));
   return decided.write(plan);
 }
 

@@ -77,6 +77,7 @@ void AssignEncodingsPass::runOnOperation() {
       return signalPassFailure();
     *term = *parsed;
   }
+  bool headOpen = false;
   std::optional<Plan> terms;
   if (!plan.empty()) {
     Expected<Plan> read = Plan::read(plan);
@@ -89,6 +90,7 @@ void AssignEncodingsPass::runOnOperation() {
   if (linearTerm || open || terms) {
     // 16 bits are what every deployment of a quantized model keeps these in.
     auto half = cast<WeightEncoding>(Attribute(DenseAttr::get(&getContext(), Float16Type::get(&getContext()))));
+    headOpen = open && openHead && !headTerm;
     if (!headTerm)
       headTerm = embeddingTerm ? embeddingTerm : half;
     if (!embeddingTerm)
@@ -154,7 +156,9 @@ void AssignEncodingsPass::runOnOperation() {
           return signalPassFailure();
         wanted = *parsed;
       }
-      if (wanted)
+      if (uses.isHead && headOpen)
+        isOpen = true;
+      else if (wanted)
         encoding = wanted;
       else if (open)
         isOpen = true;

@@ -68,6 +68,7 @@ RecordOptions CalibratedQuantizer::recordOptions() const {
   record.minBits = plan->minBits;
   record.maxBits = plan->maxBits;
   record.table = plan->table == "i8" ? DType::I8 : plan->table == "f16" ? DType::F16 : DType::BF16;
+  record.uniform = plan->uniform;
   if (plan->asPublished)
     record.measure = ErrorMeasure::LFull;
   return record;
@@ -101,21 +102,25 @@ Expected<bool> CalibratedQuantizer::handles(const std::string &layer, WeightEnco
   if (!statistics->find(layer))
     return false;
   Attribute term = encoding;
+  const LayerPlan *entry = plan ? plan->find(layer) : nullptr;
+  // 8 bits of a vocabulary's rows cost nothing: no time for feedback.
+  if (auto grid = dyn_cast<UniformAttr>(term); grid && layer == "lm_head" && grid.getBits() == 8)
+    return false;
   auto outer = dyn_cast<ScaledAttr>(term);
   Attribute inner = outer ? outer.getInner() : term;
   if (isa<UniformAttr>(inner))
-    return outer || methodOf(layer, encoding) == "gptq";
+    return outer || (entry && !entry->widths.empty()) || methodOf(layer, encoding) == "gptq";
   SmallVector<Attribute> parts = {inner};
   auto rows = dyn_cast<RowsAttr>(inner);
   if (rows)
     parts.assign(rows.getParts().begin(), rows.getParts().end());
   for (Attribute part : parts)
-    if (auto leaf = dyn_cast<CodebookAttr>(part); !leaf || leaf.getTensorScope()) {
+    if (auto leaf = dyn_cast<CodebookAttr>(part);
+        !(leaf && !leaf.getTensorScope()) && !(rows && isa<UniformAttr>(part))) {
       if (!rows && !outer)
         return false;
       return fail("no quantizer for this format", layer, "codebooks with a table a row", encoding.getShortName());
     }
-  const LayerPlan *entry = plan ? plan->find(layer) : nullptr;
   if ((rows || outer) && (!entry || entry->widths.empty()))
     return fail(rows ? "rows of mixed width without a plan" : "scaled codebooks without a plan", layer,
                 "a plan with the width of each row", "none");
@@ -186,7 +191,7 @@ Expected<FinishedLayer> CalibratedQuantizer::finish(Work &work, std::span<const 
   if (!recorded)
     return recorded.takeError();
   for (uint8_t bits : widths)
-    if (bits < recorded->minBits || bits > recorded->maxBits)
+    if (!isUniform(bits) && (bits < recorded->minBits || bits > recorded->maxBits))
       return fail("plan does not fit the record", options.plan + " " + work.layer,
                   "widths from " + std::to_string(recorded->minBits) + " to " + std::to_string(recorded->maxBits),
                   std::to_string(bits));
@@ -212,14 +217,19 @@ Error CalibratedQuantizer::store(Work &work, Attribute encoding, FinishedLayer &
                 std::to_string(finished.parts.size()));
   int64_t stored = 0;
   for (auto [index, part] : llvm::enumerate(finished.parts)) {
-    auto leaf = cast<CodebookAttr>(parts[index]);
-    if (part.bits != leaf.getBits() || part.matrix.rows != counts[index])
+    auto codebook = dyn_cast<CodebookAttr>(parts[index]);
+    auto grid = dyn_cast<UniformAttr>(parts[index]);
+    unsigned bits = codebook ? codebook.getBits() : grid ? grid.getBits() : 0;
+    if (bitsOf(part.bits) != bits || isUniform(part.bits) != bool(grid) || part.matrix.rows != counts[index])
       return fail("plan does not fit its widths", work.layer,
-                  std::to_string(counts[index]) + " rows of " + std::to_string(leaf.getBits()) + " bits",
-                  std::to_string(part.matrix.rows) + " of " + std::to_string(part.bits));
+                  std::to_string(counts[index]) + " rows of " + std::to_string(bits) + " bits",
+                  std::to_string(part.matrix.rows) + " of " + std::to_string(bitsOf(part.bits)));
     work.take(part.matrix, rows ? "rows." + std::to_string(index) + "." : "");
     std::vector<float> decoded(part.matrix.rows * work.columns);
-    decodeCodebook(part.matrix, formatOf(leaf), decoded.data(), work.columns, options.threads);
+    if (grid)
+      decodeUniform(part.matrix, formatOf(grid), decoded.data());
+    else
+      decodeCodebook(part.matrix, formatOf(codebook), decoded.data(), work.columns, options.threads);
     for (int64_t row = 0; row < part.matrix.rows; ++row)
       std::copy_n(decoded.begin() + row * work.columns, work.columns,
                   work.decoded.begin() + int64_t(finished.permutation[stored + row]) * work.columns);
@@ -341,7 +351,9 @@ Expected<CalibratedWeight> CalibratedQuantizer::quantize(const std::string &laye
   const LayerPlan *entry = plan ? plan->find(layer) : nullptr;
   bool isPlanned = entry && !entry->widths.empty();
   Error error;
-  if (auto attr = dyn_cast<UniformAttr>(term))
+  if (isPlanned && isa<UniformAttr>(term))
+    error = planned(work, term);
+  else if (auto attr = dyn_cast<UniformAttr>(term))
     error = uniform(work, attr);
   else if (auto attr = dyn_cast<ScaledAttr>(term))
     error = isa<UniformAttr>(attr.getInner()) ? scaledUniform(work, attr, cast<UniformAttr>(attr.getInner()), peers)

@@ -30,7 +30,9 @@ struct Piece {
   std::string layer;                 // for reports; empty: no linear or embedding
   SmallVector<LinearOp> linears;
   bool calibrated = false; // quantized with statistics
-  size_t first = 0;        // index of its first tensor in the file
+  /// Where statistics and plans have it: a tied table is the head's there.
+  std::string calibratedAs() const { return LinearOp(linears.front()).getLayer().value_or("").str(); }
+  size_t first = 0; // index of its first tensor in the file
 };
 
 class QuantizeWeightsPass : public skim::impl::QuantizeWeightsBase<QuantizeWeightsPass> {
@@ -153,12 +155,12 @@ void QuantizeWeightsPass::runOnOperation() {
     piece.first = specs.size();
     // Before any work is done.
     if (piece.encoding && !piece.linears.empty() && *calibrated) {
-      Expected<bool> handles = (*calibrated)->handles(piece.layer, piece.encoding);
+      Expected<bool> handles = (*calibrated)->handles(piece.calibratedAs(), piece.encoding);
       if (!handles)
         return reportAt(piece.source, handles.failure());
       piece.calibrated = *handles;
       if (*handles)
-        peers[(*calibrated)->inputOf(piece.layer)].push_back({piece.layer, piece.source});
+        peers[(*calibrated)->inputOf(piece.calibratedAs())].push_back({piece.calibratedAs(), piece.source});
     }
     if (piece.encoding && !piece.calibrated && !WeightWriter::hasQuantizer(piece.encoding))
       return reportAt(piece.source, fail("no quantizer for this format", piece.layer, "uniform, codebook or dense",
@@ -189,8 +191,9 @@ void QuantizeWeightsPass::runOnOperation() {
       return output.copy(piece.source, piece.type, piece.first);
     if (!piece.calibrated)
       return output.quantize(piece.source, piece.encoding, piece.components, piece.first);
+    std::string layer = piece.calibratedAs();
     Expected<CalibratedWeight> weight =
-        (*calibrated)->quantize(piece.layer, piece.source, piece.encoding, peers[(*calibrated)->inputOf(piece.layer)]);
+        (*calibrated)->quantize(layer, piece.source, piece.encoding, peers[(*calibrated)->inputOf(layer)]);
     return weight ? output.write(*weight, piece.first) : weight.takeError();
   };
 

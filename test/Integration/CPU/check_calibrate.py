@@ -67,6 +67,14 @@ def main(folder, statistics, ids_file, *flags):
     random = np.random.default_rng(3)
     for layer in inputs:
         if layer == "lm_head":
+            # What the model itself expects: p(1 - p), over all outputs and over each token's.
+            logits = model.logits(ids[:-1])
+            p = np.exp(logits - logits.max(-1, keepdims=True))
+            p /= p.sum(-1, keepdims=True)
+            fisher, x = p * (1 - p) / (len(ids) - 1) ** 2, inputs[layer]
+            close("lm_head outputs", found.get(layer, "output_squared_gradient"), fisher.sum(0), 1e-3)
+            close("lm_head guided", found.get(layer, "guided_second_moment"), x.T @ (fisher.mean(1)[:, None] * x), 1e-3)
+            assert "lm_head.squared_gradient" not in found.tensors
             continue
         squares, differences = [], []
         gradients = found.get(layer, "squared_gradient")

@@ -184,6 +184,58 @@ TEST(LayerCodes, FinishedRowsLieByWidthAndAreNoWorse) {
   }
 }
 
+TEST(LayerCodes, UniformRowsBesideCodebooks) {
+  for (int64_t columns : {72, 300}) {
+    const TestLayer layer(150, columns, 13);
+    const Sensitivity sensitivity = layer.sensitivity();
+    RecordOptions options;
+    options.uniform = true;
+    auto record = recordLayer("layer", layer.view(), sensitivity, options);
+    ASSERT_TRUE(record) << record.message();
+    ASSERT_EQ(record->errors.size(), size_t(layer.rows) * record->terms());
+    auto plain = recordLayer("layer", layer.view(), sensitivity, {});
+    ASSERT_TRUE(plain) << plain.message();
+    EXPECT_EQ(record->error(7, 3), plain->error(7, 3));
+    for (size_t i = record->widths(); i < record->terms(); ++i) {
+      const uint8_t term = record->term(i);
+      const std::vector<uint8_t> terms(layer.rows, term);
+      auto finished = finishLayer("layer", *record, terms, layer.view(), sensitivity);
+      ASSERT_TRUE(finished) << finished.message();
+      ASSERT_EQ(finished->parts.size(), 1u);
+      uint64_t bytes = 0;
+      for (const auto &component : finished->parts[0].matrix.components)
+        bytes += component.bytes.size();
+      EXPECT_EQ(bytes, layer.rows * storedRowBytes(term, DType::I8, columns));
+      const std::vector<float> decoded = decode(finished->parts[0].matrix, uniformFormatOf(term));
+      const auto errors = sensitivity.rowErrors(layer.view(), MatrixView(decoded.data(), layer.rows, columns));
+      // What rounding to the nearest code loses is recorded; feedback and fitted grids lose less.
+      double rounded = 0;
+      for (int64_t n = 0; n < layer.rows; ++n) {
+        EXPECT_NEAR(finished->errors[n], errors[n], 2e-3 * errors[n] + 1e-9) << int(term);
+        rounded += record->errors[n * record->terms() + i];
+      }
+      EXPECT_LT(sum(finished->errors), 0.8 * rounded) << int(term);
+      FinishOptions less;
+      less.rounds = 0;
+      auto fed = finishLayer("layer", *record, terms, layer.view(), sensitivity, less);
+      ASSERT_TRUE(fed) << fed.message();
+      for (int64_t n = 0; n < layer.rows; ++n)
+        EXPECT_LE(finished->errors[n], fed->errors[n] * (1 + 1e-4)) << int(term) << " row " << n;
+    }
+    // Both kinds in one layer, in the order of their terms.
+    std::vector<uint8_t> terms(layer.rows);
+    for (int64_t n = 0; n < layer.rows; ++n)
+      terms[n] = uint8_t(n % 3 == 0 ? 2 : n % 3 == 1 ? UniformRow + 8 : AffineRow + 3);
+    auto finished = finishLayer("layer", *record, terms, layer.view(), sensitivity);
+    ASSERT_TRUE(finished) << finished.message();
+    ASSERT_EQ(finished->parts.size(), 3u);
+    EXPECT_EQ(finished->parts[0].bits, 2);
+    EXPECT_EQ(finished->parts[2].bits, AffineRow + 3);
+    EXPECT_EQ(finished->parts[2].matrix.find("zeros")->bytes.size(), 100u);
+    EXPECT_EQ(finished->permutation[50], 1u);
+  }
+}
+
 TEST(LayerCodes, TableTypesAndScaling) {
   const TestLayer layer(64, 80, 17);
   const Sensitivity sensitivity = layer.sensitivity();

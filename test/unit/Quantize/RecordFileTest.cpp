@@ -43,7 +43,7 @@ TEST_F(RecordFileTest, HoldsWhatWasRecorded) {
   }
   auto file = RecordFile::open(path, options, hashes);
   ASSERT_TRUE(file) << file.message();
-  auto errors = file->errors("one");
+  auto errors = file->errors("one", 40);
   ASSERT_TRUE(errors) << errors.message();
   EXPECT_EQ(errors->errors, one->errors);
   EXPECT_TRUE(errors->codes.empty());

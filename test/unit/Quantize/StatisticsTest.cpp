@@ -93,6 +93,33 @@ std::string spoilt(const std::string &path,
 
 } // namespace
 
+TEST_F(StatisticsTest, TheHeadHasNoGradientsOfWeights) {
+  for (const char *name : {"one", "two"}) {
+    StatisticsFacts facts;
+    facts.modelHash = "model";
+    facts.textHash = name;
+    facts.tokens = 10;
+    facts.sequences = 2;
+    Expected<StatisticsWriter> writer = StatisticsWriter::create(path(name), {{"h", "h", 3, 2, true, false}}, facts);
+    ASSERT_TRUE(writer) << writer.message();
+    const std::vector<float> triangle = {1, 2, 5}, two = {1, 2}, three = {1, 2, 3};
+    EXPECT_FALSE(writer->writeInput(0, triangle, two, two));
+    EXPECT_FALSE(writer->writeGuided(0, triangle));
+    EXPECT_FALSE(writer->writeOutputGradients(0, three));
+    EXPECT_FALSE(writer->finish());
+  }
+  ASSERT_FALSE(mergeStatistics({path("one"), path("two")}, path("both")));
+  Expected<Statistics> file = Statistics::open(path("both"));
+  ASSERT_TRUE(file) << file.message();
+  const LayerStatistics *head = file->find("h");
+  ASSERT_TRUE(head);
+  EXPECT_EQ(head->rows, 3);
+  EXPECT_TRUE(head->squaredGradient.empty());
+  ASSERT_EQ(head->outputSquaredGradient.size(), 3u);
+  EXPECT_EQ(head->outputSquaredGradient[2], 6);
+  EXPECT_EQ(head->guidedMoment[1], 4);
+}
+
 TEST_F(StatisticsTest, RoundTrip) {
   for (int groups : {0, 1, 4}) {
     std::vector<float> gradients = write("s", "text", groups);
