@@ -46,7 +46,8 @@ Expected<PartSums> PartSums::create(const std::string &path, const BlockModel &m
   for (const PartInput &input : inputs)
     elements += momentElements(input.columns);
   for (const PartLayer &layer : layers)
-    elements += (guided ? groups * momentElements(layer.columns) : 0) + (all ? layer.rows * layer.columns : 0);
+    elements += (guided ? groups * momentElements(layer.columns) : 0) +
+                (all ? momentElements(layer.rows) + layer.rows * layer.columns : 0);
   Expected<Scratch> scratch = Scratch::open(path, static_cast<uint64_t>(elements) * sizeof(double));
   if (!scratch)
     return scratch.takeError();
@@ -58,22 +59,24 @@ Expected<PartSums> PartSums::create(const std::string &path, const BlockModel &m
   sums.gradients = gradients;
   double *at = sums.scratch.as<double>();
   for (size_t i = 0; i < inputs.size(); ++i) {
-    sums.moments.push_back({i, -1, 0, at});
+    sums.moments.push_back({MomentOf::Input, i, 0, at});
     at += momentElements(inputs[i].columns);
     sums.firstMoment.emplace_back(inputs[i].columns);
     sums.absMax.emplace_back(inputs[i].columns);
   }
   for (size_t l = 0; guided && l < layers.size(); ++l) {
     for (int g = 0; g < groups; ++g, at += momentElements(layers[l].columns))
-      sums.moments.push_back({layers[l].input, static_cast<int64_t>(l), g, at});
+      sums.moments.push_back({MomentOf::GuidedInput, l, g, at});
     if (all) {
+      sums.moments.push_back({MomentOf::Output, l, 0, at});
+      at += momentElements(layers[l].rows);
       sums.squares.push_back(at);
       at += layers[l].rows * layers[l].columns;
     }
     sums.outputSquares.emplace_back(layers[l].rows);
   }
   for (const Moment &moment : sums.moments) {
-    int64_t k = inputs[moment.input].columns;
+    int64_t k = sums.orderOf(moment);
     double *tile = moment.sums;
     for (int64_t i = 0; i < tilesOf(k); ++i)
       for (int64_t j = i; j < tilesOf(k); ++j) {
@@ -90,6 +93,18 @@ Expected<PartSums> PartSums::create(const std::string &path, const BlockModel &m
       }
   }
   return sums;
+}
+
+int64_t PartSums::orderOf(const Moment &moment) const {
+  switch (moment.kind) {
+  case MomentOf::Input:
+    return inputs[moment.index].columns;
+  case MomentOf::GuidedInput:
+    return layers[moment.index].columns;
+  case MomentOf::Output:
+    return layers[moment.index].rows;
+  }
+  return 0;
 }
 
 int64_t PartSums::bytesPerToken() const {
@@ -171,18 +186,23 @@ Error PartSums::derive(SequenceObservation &one) const {
 
 void PartSums::run(const Task &task, const std::vector<SequenceObservation> &sequences, size_t count,
                    std::vector<float> &product, std::vector<float> &scaled) const {
+  // The product is leftᵀ·right: of one observation with itself (a moment), or of dz with x.
   const Moment *moment = task.moment;
-  size_t input = moment ? moment->input : layers[task.layer].input;
-  int64_t k = inputs[input].columns, n = moment ? k : layers[task.layer].rows;
+  bool ofInput = moment && moment->kind == MomentOf::Input, ofOutput = moment && moment->kind == MomentOf::Output;
+  size_t layer = moment ? moment->index : task.layer;
+  size_t input = ofInput ? moment->index : layers[layer].input;
+  bool leftIsOutput = !moment || ofOutput;
+  int64_t n = leftIsOutput ? layers[layer].rows : inputs[input].columns;
+  int64_t k = ofOutput ? layers[layer].rows : inputs[input].columns;
   int64_t rows = tileExtent(n, task.row), columns = tileExtent(k, task.column);
   product.resize(tileSize * tileSize);
   for (size_t s = 0; s < count; ++s) {
     const SequenceObservation &one = sequences[s];
-    const float *right = one.x[input].data() + task.column * tileSize;
+    const float *right = (ofOutput ? one.dz[layer].data() : one.x[input].data()) + task.column * tileSize;
     int64_t rightStride = k;
-    if (moment && moment->layer >= 0) {
+    if (moment && moment->kind == MomentOf::GuidedInput) {
       // s·x of this tile's columns.
-      const float *weights = one.sensitivity[moment->layer].data() + moment->group * one.tokens;
+      const float *weights = one.sensitivity[layer].data() + moment->group * one.tokens;
       scaled.resize(one.tokens * columns);
       for (int64_t t = 0; t < one.tokens; ++t)
         for (int64_t j = 0; j < columns; ++j)
@@ -190,7 +210,7 @@ void PartSums::run(const Task &task, const std::vector<SequenceObservation> &seq
       right = scaled.data();
       rightStride = columns;
     }
-    const float *left = (moment ? one.x[input].data() : one.dz[task.layer].data()) + task.row * tileSize;
+    const float *left = (leftIsOutput ? one.dz[layer].data() : one.x[input].data()) + task.row * tileSize;
     blasProduct(true, false, rows, columns, one.tokens, left, n, right, rightStride, false, product.data(), columns);
     int64_t elements = rows * columns;
     if (moment)
@@ -223,7 +243,7 @@ void PartSums::add(std::vector<SequenceObservation> &sequences, size_t count, un
 }
 
 std::vector<float> PartSums::packed(const Moment &moment) const {
-  int64_t k = inputs[moment.input].columns;
+  int64_t k = orderOf(moment);
   std::vector<float> out(triangleSize(k));
   const double *tile = moment.sums;
   for (int64_t i = 0; i < tilesOf(k); ++i)
@@ -244,12 +264,16 @@ Error PartSums::write(StatisticsWriter &writer, size_t first) const {
       return error;
   }
   for (size_t l = 0; l < outputSquares.size(); ++l) {
-    std::vector<float> guided;
-    for (const Moment &moment : moments)
-      if (moment.layer == static_cast<int64_t>(l)) {
-        std::vector<float> group = packed(moment);
-        guided.insert(guided.end(), group.begin(), group.end());
-      }
+    std::vector<float> guided, outputMoment;
+    for (const Moment &moment : moments) {
+      if (moment.kind == MomentOf::Input || moment.index != l)
+        continue;
+      std::vector<float> one = packed(moment);
+      if (moment.kind == MomentOf::Output)
+        outputMoment = std::move(one);
+      else
+        guided.insert(guided.end(), one.begin(), one.end());
+    }
     std::vector<float> output(outputSquares[l].begin(), outputSquares[l].end());
     if (Error error = writer.writeGuided(first + l, guided))
       return error;
@@ -257,6 +281,8 @@ Error PartSums::write(StatisticsWriter &writer, size_t first) const {
       return error;
     if (gradients != GradientSums::All)
       continue;
+    if (Error error = writer.writeOutputMoment(first + l, outputMoment))
+      return error;
     int64_t n = layers[l].rows, k = layers[l].columns;
     const double *tile = squares[l];
     for (int64_t i = 0; i < tilesOf(n); ++i) {

@@ -51,10 +51,15 @@ public:
   int64_t bytesPerToken() const;
 
 private:
+  enum class MomentOf {
+    Input,       ///< Σ x·xᵀ of inputs[index]
+    GuidedInput, ///< Σ s·x·xᵀ of the input of layers[index], s its sensitivity in a group
+    Output,      ///< Σ dz·dzᵀ of layers[index]
+  };
   /// A square of second moments, upper tiles only.
   struct Moment {
-    size_t input;
-    int64_t layer; ///< −1: Σ x·xᵀ; else weighed by this layer's sensitivity
+    MomentOf kind;
+    size_t index;
     int group;
     double *sums;
   };
@@ -65,6 +70,7 @@ private:
     double *sums;
   };
   PartSums(Scratch scratch) : scratch(std::move(scratch)) {}
+  int64_t orderOf(const Moment &moment) const;
   void run(const Task &task, const std::vector<SequenceObservation> &sequences, size_t count,
            std::vector<float> &product, std::vector<float> &scaled) const;
   std::vector<float> packed(const Moment &moment) const;

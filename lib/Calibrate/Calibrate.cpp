@@ -111,8 +111,9 @@ Error Run::prepare() {
     firstLayer.push_back(layers.size());
     for (const PartLayer &layer : model.layers(part)) {
       const PartInput &input = model.inputs(part)[layer.input];
-      layers.push_back({layer.name, model.layers(part)[input.firstLayer].name, layer.rows, layer.columns, true,
-                        part != model.head()});
+      bool weights = part != model.head();
+      layers.push_back({layer.name, model.layers(part)[input.firstLayer].name, layer.rows, layer.columns, true, weights,
+                        /*outputMoment=*/weights});
     }
   }
 
@@ -120,6 +121,7 @@ Error Run::prepare() {
                         {"text", facts.textHash},
                         {"options", facts.options},
                         {"gradients", facts.gradients},
+                        {"output_moments", facts.gradients},
                         {"groups", facts.groups}});
   if (work.resumed())
     if (Expected<Json> old = parseJsonFile(work.file("state.json"))) {

@@ -38,7 +38,8 @@ static Error checkSame(const Statistics &first, const Statistics &other) {
     const LayerStatistics *b = other.find(name);
     if (!b || a.input != b->input || a.rows != b->rows || a.columns != b->columns || a.groups != b->groups ||
         a.guidedMoment.size() != b->guidedMoment.size() || a.squaredGradient.size() != b->squaredGradient.size() ||
-        a.outputSquaredGradient.size() != b->outputSquaredGradient.size())
+        a.outputSquaredGradient.size() != b->outputSquaredGradient.size() ||
+        a.outputMoment.size() != b->outputMoment.size())
       return fail("statistics of other options", other.path() + " (" + name + ")", "those of " + first.path(),
                   b ? "another shape or other gradients" : "no such layer");
   }
@@ -49,7 +50,7 @@ static std::vector<StatisticsLayer> layersOf(const Statistics &file, StatisticsF
   std::vector<StatisticsLayer> layers;
   for (const auto &[name, layer] : file.layers()) {
     layers.push_back({name, layer.input, layer.rows, layer.columns, !layer.outputSquaredGradient.empty(),
-                      !layer.squaredGradient.empty()});
+                      !layer.squaredGradient.empty(), !layer.outputMoment.empty()});
     facts.groups = std::max(facts.groups, layer.groups);
   }
   return layers;
@@ -73,6 +74,9 @@ static Error mergeLayer(StatisticsWriter &writer, size_t index, const std::vecto
     return error;
   if (Error error = writer.writeOutputGradients(index, sumOf(parts, &LayerStatistics::outputSquaredGradient)))
     return error;
+  if (layer.outputMoment)
+    if (Error error = writer.writeOutputMoment(index, sumOf(parts, &LayerStatistics::outputMoment)))
+      return error;
   if (first.squaredGradient.empty())
     return Error::success();
   std::vector<float> row(layer.columns), sum(layer.columns);

@@ -143,6 +143,9 @@ static Error readLayer(const SafetensorsFile &file, const std::string &layer, La
   }
   const TensorInfo *output = reader.find(layer, ".output_squared_gradient");
   const TensorInfo *gradient = reader.find(layer, ".squared_gradient");
+  const TensorInfo *moment = reader.find(layer, ".output_gradient_second_moment");
+  if (moment && !output)
+    return fail("incomplete statistics", file.path(), "a tensor " + layer + ".output_squared_gradient", "none");
   if (!output && !gradient)
     return Error::success();
   const TensorInfo *named = output ? output : gradient;
@@ -152,6 +155,9 @@ static Error readLayer(const SafetensorsFile &file, const std::string &layer, La
   out.rows = named->shape[0];
   if (Error error = reader.read(layer + ".output_squared_gradient", DType::F32, {out.rows}, out.outputSquaredGradient))
     return error;
+  if (moment)
+    if (Error error = reader.read(moment->name, DType::F32, {triangleSize(out.rows)}, out.outputMoment))
+      return error;
   if (!gradient)
     return Error::success();
   if (Error error = reader.read(layer + ".squared_gradient", DType::BF16, {out.rows, out.columns}, out.squaredGradient))
@@ -286,6 +292,8 @@ Expected<StatisticsWriter> StatisticsWriter::create(const std::string &path, std
                              facts.groups > 1 ? std::vector<int64_t>{facts.groups, triangleSize(k)}
                                               : std::vector<int64_t>{triangleSize(k)});
       place.output = declare(layer.name, ".output_squared_gradient", DType::F32, {n});
+      if (layer.outputMoment)
+        place.outputMoment = declare(layer.name, ".output_gradient_second_moment", DType::F32, {triangleSize(n)});
     }
     if (gradients && layer.weights) {
       place.gradient = declare(layer.name, ".squared_gradient", DType::BF16, {n, k});
@@ -357,4 +365,8 @@ Error StatisticsWriter::writeGuided(size_t index, std::span<const float> guided)
 
 Error StatisticsWriter::writeOutputGradients(size_t index, std::span<const float> sums) {
   return writer.write(places[index].output, bytesOf(sums));
+}
+
+Error StatisticsWriter::writeOutputMoment(size_t index, std::span<const float> packed) {
+  return writer.write(places[index].outputMoment, bytesOf(packed));
 }

@@ -15,6 +15,9 @@
 //   L.squared_gradient_scale    F32 [N]     G = product = Σ over sequences (∂loss/∂w)² (SKIM)
 //   L.squared_gradient_residual U16 [N,K]   optional: what bf16 rounded away, for merging
 //   L.output_squared_gradient   F32 [N]     Σ over tokens (∂loss/∂z)²
+//   L.output_gradient_second_moment F32 [N(N+1)/2] optional: Σ over tokens (∂loss/∂z)·(∂loss/∂z)ᵀ, packed like the
+//                               others, with output_squared_gradient on its diagonal (to f32's rounding): what
+//                               couples a matrix's rows. Files made before it was summed have none
 // Metadata: format, version, model_hash, text_hash, options (JSON), tokens,
 // sequences, reads (JSON: layer → the first layer that reads the same input).
 //
@@ -56,6 +59,8 @@ struct LayerStatistics {
   std::span<const float> firstMoment, absMax;
   /// [N]; empty without gradients.
   std::span<const float> outputSquaredGradient, squaredGradientScale;
+  /// Σ dz·dzᵀ [N(N+1)/2], packed; empty without gradients, for the head and in files that lack it.
+  std::span<const float> outputMoment;
   /// bf16 [N,K]; empty without gradients, and for the head.
   std::span<const uint16_t> squaredGradient;
   /// [N,K]; empty unless the file can be merged exactly.
@@ -110,6 +115,8 @@ struct StatisticsLayer {
   bool gradients = true;
   /// False for the head: guided moment and outputs' energy, but no gradients of its weights.
   bool weights = true;
+  /// With gradients of the weights: whether the file has the second moment of the output's gradients.
+  bool outputMoment = false;
 };
 
 /// What stands in a file's metadata.
@@ -136,6 +143,8 @@ public:
   Error writeSquaredGradients(size_t index, int64_t begin, std::span<const float> sums);
   /// [N]
   Error writeOutputGradients(size_t index, std::span<const float> sums);
+  /// [N(N+1)/2], packed; for layers declared with one.
+  Error writeOutputMoment(size_t index, std::span<const float> packed);
   /// All tensors of layer `index` were written by the run that is resumed.
   void adopt(size_t index);
   /// True if options.resume found unfinished work of the same layers and facts.
@@ -146,7 +155,8 @@ public:
 
 private:
   struct Places {
-    size_t second = 0, first = 0, absMax = 0, guided = 0, output = 0, gradient = 0, scale = 0, residual = 0;
+    size_t second = 0, first = 0, absMax = 0, guided = 0, output = 0, outputMoment = 0, gradient = 0, scale = 0,
+           residual = 0;
     size_t begin = 0, end = 0; // all of the layer's
   };
   StatisticsWriter(SafetensorsWriter writer) : writer(std::move(writer)) {}

@@ -1,5 +1,5 @@
 """Statistics of the tiny model against numpy: sums over an own forward pass,
-squared gradients by differences of its loss.
+gradients by differences of its loss.
 
     check_calibrate.py FOLDER_WITH_MODEL STATISTICS IDS [--no-gradients]
 
@@ -18,10 +18,10 @@ from tiny_model import Tiny
 
 
 class Observed(Tiny):
-    """Keeps the inputs of the linears; a weight may be changed in one place."""
+    """Keeps the inputs of the linears; a weight may be changed in one place, an output at one token."""
 
     def __init__(self, source):
-        self.source, self.change, self.inputs = source, None, {}
+        self.source, self.change, self.shift, self.inputs = source, None, None, {}
         super().__init__(source, self.weight_of)
 
     def weight_of(self, layer):
@@ -34,6 +34,11 @@ class Observed(Tiny):
 
     def observe(self, layer, x):
         self.inputs[layer] = x
+
+    def adjust(self, layer, z):
+        if self.shift and self.shift[0] == layer:
+            z[self.shift[1]] += self.shift[2]
+        return z
 
     def loss(self, ids):
         logits = self.logits(ids[:-1])
@@ -86,11 +91,28 @@ def main(folder, statistics, ids_file, *flags):
                 sides.append(model.loss(ids))
             squares.append(gradients[row, column])
             differences.append(((sides[0] - sides[1]) / 2e-4) ** 2)
+        model.change = None
         close(f"{layer} squared gradients", np.array(squares), np.array(differences), 1e-3)
         # trace of sum(s x xT) = sum of s |x|^2, and s is the mean over outputs.
         assert found.get(layer, "output_squared_gradient").shape == (gradients.shape[0],)
         guided = found.get(layer, "guided_second_moment")
         assert np.linalg.eigvalsh(guided).min() > -1e-6 * np.trace(guided)
+        moment = found.get(layer, "output_gradient_second_moment")
+        np.testing.assert_allclose(np.diag(moment), found.get(layer, "output_squared_gradient"), rtol=1e-5)
+        # v'Fv is the sum over tokens of (dz.v)^2, and dz.v a derivative in direction v: two losses a token, so
+        # for the first block only, whose gradients have come through all others.
+        if not layer.startswith("model.layers.0."):
+            continue
+        direction = random.normal(size=gradients.shape[0])
+        energy = 0
+        for token in range(len(ids) - 1):
+            sides = []
+            for step in (1e-4, -1e-4):
+                model.shift = (layer, token, step * direction)
+                sides.append(model.loss(ids))
+            energy += ((sides[0] - sides[1]) / 2e-4) ** 2
+        model.shift = None
+        close(f"{layer} moment of the output's gradients", direction @ moment @ direction, energy, 1e-3)
 
 
 main(*sys.argv[1:])

@@ -2,7 +2,9 @@
 
     check_statistics.py REFERENCE STATISTICS
 
-The relative error (Frobenius norm) of each tensor is below 1e-3.
+The relative error (Frobenius norm) of each tensor is below 1e-3. What the
+reference lacks, the second moment of the outputs' gradients, has their squares
+on its diagonal and no negative eigenvalue.
 """
 
 import json
@@ -31,6 +33,13 @@ def main(reference, statistics):
         print(f"{suffix}: {error:.1e} at {name}")
         if not error < 1e-3:
             sys.exit(f"{name}: expected a relative error below 1e-3, got {error}")
+    for layer in found.reads:
+        if layer == "lm_head":
+            assert f"{layer}.output_gradient_second_moment" not in found.tensors
+            continue
+        moment, squares = found.get(layer, "output_gradient_second_moment"), found.get(layer, "output_squared_gradient")
+        np.testing.assert_allclose(np.diag(moment), squares, rtol=1e-6, err_msg=layer)
+        assert np.linalg.eigvalsh(moment).min() > -1e-6 * np.trace(moment), layer
 
 
 main(*sys.argv[1:])

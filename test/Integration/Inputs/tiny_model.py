@@ -23,6 +23,10 @@ class Tiny:
     def observe(self, layer, x):
         """Called with the input of every linear."""
 
+    def adjust(self, layer, z):
+        """The output of a linear as the model goes on with it."""
+        return z
+
     def logits(self, ids):
         x = self.weight("model.embed_tokens").astype(np.float64)[ids]
         hidden = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
@@ -31,7 +35,7 @@ class Tiny:
 
             def linear(y, name):
                 self.observe(layer + name, y)
-                return y @ self.weight(layer + name).T.astype(np.float64)
+                return self.adjust(layer + name, y @ self.weight(layer + name).T.astype(np.float64))
 
             y = self.norm(x, layer + "input_layernorm.weight")
             q, k = self.rotate(linear(y, "self_attn.q_proj")), self.rotate(linear(y, "self_attn.k_proj"))

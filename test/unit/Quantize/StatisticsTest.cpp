@@ -43,7 +43,7 @@ protected:
     facts.sequences = 2;
     facts.gradients = groups > 0;
     facts.groups = std::max(1, groups);
-    std::vector<StatisticsLayer> layers = {{"a", "a", 3, 5}, {"b", "a", 2, 5}};
+    std::vector<StatisticsLayer> layers = {{"a", "a", 3, 5, true, true, /*outputMoment=*/true}, {"b", "a", 2, 5}};
     Expected<StatisticsWriter> writer = StatisticsWriter::create(path(name), layers, facts);
     EXPECT_TRUE(writer) << writer.message();
     std::vector<float> second = numbers(15), guided = numbers(15 * groups), first = numbers(5), most = numbers(5);
@@ -57,6 +57,7 @@ protected:
       EXPECT_FALSE(writer->writeSquaredGradients(1, 0, std::vector<float>(10)));
       EXPECT_FALSE(writer->writeOutputGradients(0, numbers(3)));
       EXPECT_FALSE(writer->writeOutputGradients(1, numbers(2)));
+      EXPECT_FALSE(writer->writeOutputMoment(0, numbers(6)));
     }
     EXPECT_FALSE(writer->finish());
     return gradients;
@@ -134,6 +135,8 @@ TEST_F(StatisticsTest, RoundTrip) {
     EXPECT_EQ(a->secondMoment.data(), b->secondMoment.data());
     EXPECT_EQ(a->columns, 5);
     EXPECT_EQ(a->guidedMoment.size(), 15u * groups);
+    EXPECT_EQ(a->outputMoment.size(), groups > 0 ? 6u : 0u);
+    EXPECT_TRUE(b->outputMoment.empty());
     EXPECT_EQ(file->find("c"), nullptr);
     EXPECT_TRUE(file->get("a", 3, 5));
     EXPECT_HAS(file->get("a", 3, 6).message(), "statistics of another shape");
@@ -178,6 +181,18 @@ TEST_F(StatisticsTest, DamagedFiles) {
   EXPECT_HAS(spoilt(path("d"), [](Specs &s, Metadata &) { s[1].type = DType::I32; }), "F32 [2], got I32 [2]");
   EXPECT_HAS(spoilt(path("d"), [](Specs &s, Metadata &) { s.push_back({"a.squared_gradient", DType::BF16, {2, 2}}); }),
              "a.output_squared_gradient");
+  auto outputs = [](std::vector<int64_t> shape, DType type, bool energy) {
+    return [=](Specs &s, Metadata &) {
+      if (energy)
+        s.push_back({"a.output_squared_gradient", DType::F32, {3}});
+      s.push_back({"a.output_gradient_second_moment", type, shape});
+    };
+  };
+  EXPECT_EQ(spoilt(path("d"), outputs({6}, DType::F32, true)), "");
+  EXPECT_HAS(spoilt(path("d"), outputs({9}, DType::F32, true)),
+             "(a.output_gradient_second_moment): expected F32 [6], got F32 [9]");
+  EXPECT_HAS(spoilt(path("d"), outputs({6}, DType::I32, true)), "expected F32 [6], got I32 [6]");
+  EXPECT_HAS(spoilt(path("d"), outputs({6}, DType::F32, false)), "a.output_squared_gradient, got none");
   std::ofstream(path("text")) << "no statistics";
   EXPECT_FALSE(Statistics::open(path("text")));
   EXPECT_FALSE(Statistics::open(path("absent")));
@@ -197,6 +212,10 @@ TEST_F(StatisticsTest, MergeIsTheSumInAnyOrder) {
   const LayerStatistics *m = merged->find("a"), *x = first->find("a"), *y = second->find("a");
   for (size_t i = 0; i < m->guidedMoment.size(); ++i)
     EXPECT_FLOAT_EQ(m->guidedMoment[i], x->guidedMoment[i] + y->guidedMoment[i]);
+  ASSERT_EQ(m->outputMoment.size(), 6u);
+  for (size_t i = 0; i < m->outputMoment.size(); ++i)
+    EXPECT_FLOAT_EQ(m->outputMoment[i], x->outputMoment[i] + y->outputMoment[i]);
+  EXPECT_TRUE(merged->find("b")->outputMoment.empty());
   for (size_t i = 0; i < m->absMax.size(); ++i)
     EXPECT_EQ(m->absMax[i], std::max(x->absMax[i], y->absMax[i]));
   float row[5];
