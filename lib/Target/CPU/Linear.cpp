@@ -1,8 +1,6 @@
 //===- Linear.cpp - kernels of linear layers on CPUs ------------------------===//
 //
-// The terms' combinators are taken apart here, so that schedules see leaves:
-// `rows` becomes a panel for each part, `scaled` a factor on x, `low_rank` two
-// more products.
+// A call's pieces (LinearPieces.h) on the schedules that the rows of x want.
 //
 //===----------------------------------------------------------------------===//
 
@@ -18,86 +16,7 @@ using namespace skim;
 /// From this many rows of x on, weights are decoded to scratch and reused.
 static constexpr int64_t kBatchRows = 12;
 
-namespace {
-/// A leaf with what the combinators around it said; indices into
-/// skim_step_args.weights, −1 for none.
-struct Piece {
-  WeightEncoding leaf;
-  int64_t n = 0;
-  SmallVector<int64_t> components;
-  int64_t alpha = -1, bias = -1;
-  int64_t permutation = -1, firstRow = 0; // permutation's entries from firstRow on
-  Type permutationType;
-  int64_t yColumn = 0;
-  LayoutAttr layout;
-};
-
-/// A low-rank pair: y += B·(A·x).
-struct LowRankPair {
-  WeightEncoding factors;
-  int64_t rank, n, yColumn;
-  SmallVector<int64_t> a, b;
-  LayoutAttr layout;
-};
-
-/// A panel taken apart.
-struct Panels {
-  SmallVector<Piece> pieces;
-  SmallVector<LowRankPair> pairs;
-};
-} // namespace
-
-static size_t componentCount(Attribute term, int64_t n, int64_t k) {
-  return getComponents(cast<WeightEncoding>(term), {n, k}).size();
-}
-
-/// Appends the pieces of `term`, whose components begin at `weights`.
-static void takeApart(Attribute term, int64_t k, ArrayRef<int64_t> weights, Piece outer, Panels &panels) {
-  if (auto lowRank = dyn_cast<LowRankAttr>(term)) {
-    size_t base = componentCount(lowRank.getBase(), outer.n, k);
-    size_t a = componentCount(lowRank.getFactors(), lowRank.getRank(), k);
-    takeApart(lowRank.getBase(), k, weights.take_front(base), outer, panels);
-    panels.pairs.push_back({cast<WeightEncoding>(lowRank.getFactors()), lowRank.getRank(), outer.n, outer.yColumn,
-                            SmallVector<int64_t>(weights.slice(base, a)),
-                            SmallVector<int64_t>(weights.drop_front(base + a)), outer.layout});
-    return;
-  }
-  if (auto scaled = dyn_cast<ScaledAttr>(term)) {
-    outer.alpha = weights.back();
-    return takeApart(scaled.getInner(), k, weights.drop_back(), outer, panels);
-  }
-  if (auto rows = dyn_cast<RowsAttr>(term)) {
-    outer.permutation = weights.back();
-    outer.permutationType = IntegerType::get(term.getContext(), outer.n > 65536 ? 32 : 16);
-    for (auto [part, count] : llvm::zip(rows.getParts(), rows.getCounts())) {
-      Piece piece = outer;
-      piece.n = count;
-      size_t used = componentCount(part, count, k);
-      takeApart(part, k, weights.take_front(used), piece, panels);
-      weights = weights.drop_front(used);
-      outer.firstRow += count;
-    }
-    return;
-  }
-  outer.leaf = cast<WeightEncoding>(term);
-  outer.components.assign(weights.begin(), weights.end());
-  panels.pieces.push_back(outer);
-}
-
-static Panels takeApart(const LinearCall &call) {
-  Panels panels;
-  for (const LinearPanel &panel : call.panels) {
-    Piece outer;
-    outer.n = panel.n;
-    outer.bias = panel.biasWeight;
-    outer.yColumn = panel.yColumn;
-    outer.layout = panel.layout;
-    takeApart(panel.term, call.k, panel.weights, outer, panels);
-  }
-  return panels;
-}
-
-static KernelSignature signatureOf(const TargetInfo &target, const Piece &piece, int64_t k, StringRef mode,
+static KernelSignature signatureOf(const TargetInfo &target, const LinearPiece &piece, int64_t k, StringRef mode,
                                    LinearEpilogue epilogue) {
   KernelSignature signature;
   signature.leaf = piece.leaf;
@@ -115,27 +34,11 @@ static KernelSignature signatureOf(const TargetInfo &target, const Piece &piece,
 }
 
 /// Batches are bound by arithmetic, and not every target's bf16 is faster than its f32.
-static KernelSignature batchSignatureOf(const TargetInfo &target, const Piece &piece, int64_t k, StringRef mode,
+static KernelSignature batchSignatureOf(const TargetInfo &target, const LinearPiece &piece, int64_t k, StringRef mode,
                                         LinearEpilogue epilogue) {
   KernelSignature signature = signatureOf(target, piece, k, mode, epilogue);
   signature.bf16 = signature.bf16 && target.fastBF16;
   return signature;
-}
-
-/// y[·, 0 … rank) of a low-rank pair's first product, as a call of its own.
-static LinearCall factorCall(const LowRankPair &pair, const LinearCall &call, bool second) {
-  LinearCall result;
-  result.k = second ? pair.rank : call.k;
-  result.mode = call.mode;
-  result.epilogue = second ? LinearEpilogue::Add : LinearEpilogue::Store;
-  LinearPanel panel;
-  panel.term = pair.factors;
-  panel.n = second ? pair.n : pair.rank;
-  panel.weights = second ? pair.b : pair.a;
-  panel.yColumn = second ? pair.yColumn : 0;
-  panel.layout = pair.layout;
-  result.panels.push_back(panel);
-  return result;
 }
 
 LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &call) {
@@ -145,8 +48,8 @@ LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &ca
     scratch.sharedFixed = std::max(scratch.sharedFixed, other.sharedFixed);
     scratch.perThread = std::max(scratch.perThread, other.perThread);
   };
-  Panels panels = takeApart(call);
-  for (const Piece &piece : panels.pieces) {
+  LinearPieces panels = takeApart(call);
+  for (const LinearPiece &piece : panels.pieces) {
     KernelSignature signature = signatureOf(target, piece, call.k, call.mode, call.epilogue);
     include({0, 0, smallScratch(target, signature)});
     signature = batchSignatureOf(target, piece, call.k, call.mode, call.epilogue);
@@ -166,7 +69,7 @@ LinearScratch skim::linearScratch(const TargetInfo &target, const LinearCall &ca
   return scratch;
 }
 
-static KernelArguments argumentsOf(KernelBuilder &b, const Piece &piece, const KernelValues &values) {
+static KernelArguments argumentsOf(KernelBuilder &b, const LinearPiece &piece, const KernelValues &values) {
   KernelArguments arguments;
   arguments.x = values.x;
   arguments.y = b.offset(values.y, piece.yColumn * 4);
@@ -220,21 +123,21 @@ static void callPack(KernelBuilder &b, ModuleOp module, const TargetInfo &target
 }
 
 /// All pieces of a call, on the schedule that the number of rows wants.
-static void callPieces(KernelBuilder &b, ModuleOp module, const TargetInfo &target, ArrayRef<Piece> pieces,
+static void callPieces(KernelBuilder &b, ModuleOp module, const TargetInfo &target, ArrayRef<LinearPiece> pieces,
                        const LinearCall &call, const KernelValues &values) {
-  auto small = [&](const Piece &piece) {
+  auto small = [&](const LinearPiece &piece) {
     callKernel(b, module, target, signatureOf(target, piece, call.k, call.mode, call.epilogue), "small",
                emitSmallKernel, argumentsOf(b, piece, values));
   };
   b.ifElse(
       b.less(values.rows, b.i64(kBatchRows)),
       [&] {
-        for (const Piece &piece : pieces)
+        for (const LinearPiece &piece : pieces)
           small(piece);
       },
       [&] {
         int64_t packedAlpha = -2; // none yet
-        for (const Piece &piece : pieces) {
+        for (const LinearPiece &piece : pieces) {
           KernelSignature signature = batchSignatureOf(target, piece, call.k, call.mode, call.epilogue);
           if (!canBatch(target, signature, piece.n)) {
             small(piece);
@@ -260,10 +163,12 @@ Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const 
                        const LinearCall &call, const KernelValues &values) {
   if (call.mode != "f32" && call.mode != "bf16")
     return fail("no kernel", "activation mode " + call.mode, "f32 or bf16", call.mode, "a8 comes later");
+  if (call.epilogue == LinearEpilogue::Gate)
+    return fail("no kernel", "epilogue gate", "store or add", "gate", "CPU steps compute it by itself");
   KernelBuilder b(builder, loc);
-  Panels panels = takeApart(call);
+  LinearPieces panels = takeApart(call);
   DecodeContext context{target, call.k, decodeLanes(target)};
-  for (const Piece &piece : panels.pieces)
+  for (const LinearPiece &piece : panels.pieces)
     if (!makeDecoder(piece.leaf, context))
       return fail("no kernel", piece.leaf.getShortName(), "an encoding with a decoder", "");
 

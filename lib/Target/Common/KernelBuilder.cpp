@@ -263,7 +263,7 @@ Value KernelBuilder::dotBF16(Value a, Value b, Value acc) { return lane::DotBF16
 static int64_t byteSize(Type type) { return (getElementTypeOrSelf(type).getIntOrFloatBitWidth() + 7) / 8; }
 
 Value KernelBuilder::offset(Value pointer, Value bytes) {
-  return LLVM::GEPOp::create(builder, loc, ptr(), i8(), pointer, ArrayRef<LLVM::GEPArg>{bytes});
+  return LLVM::GEPOp::create(builder, loc, pointer.getType(), i8(), pointer, ArrayRef<LLVM::GEPArg>{bytes});
 }
 
 Value KernelBuilder::element(Value pointer, Value index, Type type) {

@@ -6,41 +6,14 @@
 #ifndef SKIM_TARGET_CPU_LINEAR_H
 #define SKIM_TARGET_CPU_LINEAR_H
 
-#include "skim/Skim/SkimEncodings.h"
 #include "skim/Support/Error.h"
 #include "skim/Target/CPU/TargetInfo.h"
+#include "skim/Target/Common/LinearPieces.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace skim {
-
-/// Weights that read the same x: one linear, or one of a merged group.
-struct LinearPanel {
-  WeightEncoding term;
-  /// Output rows.
-  int64_t n = 0;
-  /// Index into skim_step_args.weights of each component, in the order of getComponents().
-  llvm::SmallVector<int64_t> weights;
-  /// Index of an f32 bias [n], or −1.
-  int64_t biasWeight = -1;
-  /// First column of y that it writes.
-  int64_t yColumn = 0;
-  /// Of the packed codes; null: rows (Layout.h).
-  LayoutAttr layout = {};
-};
-
-/// What is done with a result.
-enum class LinearEpilogue { Store, Add };
-
-struct LinearCall {
-  int64_t k = 0;
-  /// Activation mode: `f32`, `bf16` or `a8`.
-  std::string mode = "f32";
-  llvm::SmallVector<LinearPanel> panels;
-  /// Store, or y += result (residual).
-  LinearEpilogue epilogue = LinearEpilogue::Store;
-};
 
 struct KernelValues {
   mlir::Value x;               // ptr: f32 [rows, k], contiguous
