@@ -47,29 +47,35 @@ TEST(SimulatorTrap, OutOfBounds) {
   %p = llvm.getelementptr %x[224] : (!llvm.ptr<1>) -> !llvm.ptr<1>, f32
   %q = llvm.getelementptr %p[%t] : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>, f32
   %v = llvm.load %q {skim.label = "beyond"} : !llvm.ptr<1> -> f32
-  llvm.store %v, %py : f32, !llvm.ptr<1>)mlir"), {"out-of-bounds access at kernel 'k', llvm.load at ", "'beyond'",
-                    "block (0,0,0), thread (32,0,0): expected 4 bytes in a buffer, got byte 1024 of buffer "
-                              "'x' of 1024"}));
-  EXPECT_TRUE(contains(trapOf(R"mlir(
+  llvm.store %v, %py : f32, !llvm.ptr<1>)mlir"),
+                       {"out-of-bounds access at kernel 'k', llvm.load at ", "'beyond'",
+                        "block (0,0,0), thread (32,0,0): expected 4 bytes in a buffer, got byte 1024 of buffer "
+                        "'x' of 1024"}));
+  EXPECT_TRUE(contains(
+      trapOf(R"mlir(
   %p = llvm.getelementptr %tile[224] : (!llvm.ptr<3>) -> !llvm.ptr<3>, f32
   %q = llvm.getelementptr %p[%t] : (!llvm.ptr<3>, i32) -> !llvm.ptr<3>, f32
-  llvm.store %one, %q : f32, !llvm.ptr<3>)mlir"), {"out-of-bounds access", "thread (32,0,0)",
-                    "expected 4 bytes in 1024 bytes of shared memory, got byte 1024"}));
+  llvm.store %one, %q : f32, !llvm.ptr<3>)mlir"),
+      {"out-of-bounds access", "thread (32,0,0)", "expected 4 bytes in 1024 bytes of shared memory, got byte 1024"}));
 }
 
 TEST(SimulatorTrap, Misaligned) {
-  EXPECT_TRUE(contains(trapOf("%v = llvm.load %px : !llvm.ptr<1> -> vector<4xi32>"), {"misaligned access", "thread (1,0,0): expected an address that is a multiple "
-                                                              "of 16, got 0x100000004"}));
+  EXPECT_TRUE(contains(trapOf("%v = llvm.load %px : !llvm.ptr<1> -> vector<4xi32>"),
+                       {"misaligned access", "thread (1,0,0): expected an address that is a multiple "
+                                             "of 16, got 0x100000004"}));
   EXPECT_TRUE(contains(trapOf(R"mlir(
   %v = arith.constant dense<1> : vector<2xi32>
-  llvm.store %v, %ps : vector<2xi32>, !llvm.ptr<3>)mlir"), {"misaligned access", "thread (1,0,0)", "byte 4 of shared memory"}));
+  llvm.store %v, %ps : vector<2xi32>, !llvm.ptr<3>)mlir"),
+                       {"misaligned access", "thread (1,0,0)", "byte 4 of shared memory"}));
   // With a smaller alignment it is several requests, which are fine.
   EXPECT_EQ(trapOf("%v = llvm.load %x {alignment = 4 : i64} : !llvm.ptr<1> -> vector<4xi32>"), "");
 }
 
 TEST(SimulatorTrap, Uninitialised) {
-  EXPECT_TRUE(contains(trapOf("%v = llvm.load %py : !llvm.ptr<1> -> f32"), {"read of uninitialised memory", "byte 0 of buffer 'y'"}));
-  EXPECT_TRUE(contains(trapOf("%v = llvm.load %ps : !llvm.ptr<3> -> f32"), {"read of uninitialised shared memory", "byte 0 of shared memory"}));
+  EXPECT_TRUE(contains(trapOf("%v = llvm.load %py : !llvm.ptr<1> -> f32"),
+                       {"read of uninitialised memory", "byte 0 of buffer 'y'"}));
+  EXPECT_TRUE(contains(trapOf("%v = llvm.load %ps : !llvm.ptr<3> -> f32"),
+                       {"read of uninitialised shared memory", "byte 0 of shared memory"}));
   EXPECT_EQ(trapOf(R"mlir(
   llvm.store %one, %py : f32, !llvm.ptr<1>
   %v = llvm.load %py : !llvm.ptr<1> -> f32
@@ -90,14 +96,16 @@ TEST(SimulatorTrap, SharedMemoryIsNewInEachBlock) {
   auto x = s.put("x", std::vector<float>(256));
   std::vector<Argument> arguments = {Argument::pointer(x), Argument::pointer(x), Argument::i32(1)};
   EXPECT_EQ(s.trap("k", {}, arguments), "");
-  EXPECT_TRUE(contains(s.trap("k", {.grid = {2, 1, 1}}, arguments), {"read of uninitialised shared memory", "block (1,0,0)"}));
+  EXPECT_TRUE(
+      contains(s.trap("k", {.grid = {2, 1, 1}}, arguments), {"read of uninitialised shared memory", "block (1,0,0)"}));
 }
 
 TEST(SimulatorTrap, ConstantMemory) {
   Simulation s(kernel("llvm.store %one, %px : f32, !llvm.ptr<1>"));
   alignas(64) static const float weights[64] = {};
   auto x = s.device.map("weights", weights, sizeof weights);
-  EXPECT_TRUE(contains(s.trap("k", {}, {Argument::pointer(x), Argument::pointer(x), Argument::i32(1)}), {"write to constant memory", "buffer 'weights'"}));
+  EXPECT_TRUE(contains(s.trap("k", {}, {Argument::pointer(x), Argument::pointer(x), Argument::i32(1)}),
+                       {"write to constant memory", "buffer 'weights'"}));
 }
 
 //===----------------------------------------------------------------------===//
@@ -110,19 +118,22 @@ TEST(SimulatorTrap, DivergentBarrier) {
   %low = arith.cmpi slt, %t, %c16 : i32
   scf.if %low {
     gpu.barrier
-  })mlir"), {"divergent barrier", "lane 16 at its end"}));
+  })mlir"),
+                       {"divergent barrier", "lane 16 at its end"}));
   EXPECT_TRUE(contains(trapOf(R"mlir(
   %low = arith.cmpi slt, %t, %c16 : i32
   scf.if %low {
     gpu.barrier
   }
-  llvm.store %one, %py : f32, !llvm.ptr<1>)mlir"), {"divergent barrier", "lane 16 at llvm.store"}));
+  llvm.store %one, %py : f32, !llvm.ptr<1>)mlir"),
+                       {"divergent barrier", "lane 16 at llvm.store"}));
   // A whole warp does not come.
   EXPECT_TRUE(contains(trapOf(R"mlir(
   %low = arith.cmpi slt, %t, %c32 : i32
   scf.if %low {
     gpu.barrier
-  })mlir"), {"divergent barrier", "expected 64 threads at barrier 0, got warp 1 at its end"}));
+  })mlir"),
+                       {"divergent barrier", "expected 64 threads at barrier 0, got warp 1 at its end"}));
   // Warps come to different ones.
   EXPECT_TRUE(contains(trapOf(R"mlir(
   %low = arith.cmpi slt, %t, %c32 : i32
@@ -130,14 +141,16 @@ TEST(SimulatorTrap, DivergentBarrier) {
     gpu.barrier
   } else {
     gpu.barrier
-  })mlir"), {"divergent barrier", "all warps at one barrier"}));
+  })mlir"),
+                       {"divergent barrier", "all warps at one barrier"}));
   // Lanes are in different iterations: some wait once more than others.
   EXPECT_TRUE(contains(trapOf(R"mlir(
   %low = arith.cmpi slt, %t, %c16 : i32
   %most = arith.select %low, %c1, %c16 : i32
   scf.for %i = %c0 to %most step %c1 : i32 {
     gpu.barrier
-  })mlir"), {"divergent barrier"}));
+  })mlir"),
+                       {"divergent barrier"}));
   EXPECT_EQ(trapOf(R"mlir(
   scf.for %i = %c0 to %c16 step %c1 : i32 {
     gpu.barrier
@@ -186,8 +199,9 @@ TEST(SimulatorTrap, ReadAfterWrite) {
   nvvm.bar.warp.sync %all : i32
   %v = llvm.load %po : !llvm.ptr<3> -> f32)mlir";
   // n = 1: the neighbour in the warp; n = 32: the other warp.
-  EXPECT_TRUE(contains(trapOf(without, 32, 1), {"race: read of what another thread wrote",
-                    "expected a barrier between threads 1 and 0, got none at byte 4 of shared memory"}));
+  EXPECT_TRUE(contains(trapOf(without, 32, 1),
+                       {"race: read of what another thread wrote",
+                        "expected a barrier between threads 1 and 0, got none at byte 4 of shared memory"}));
   EXPECT_TRUE(contains(trapOf(without, 64, 32), {"shared memory"})); // the first warp reads before the second writes
   EXPECT_EQ(trapOf(without, 64, 0), "");
   EXPECT_EQ(trapOf(barrier, 64, 32), "");
@@ -218,11 +232,13 @@ TEST(SimulatorTrap, WriteAfterRead) {
   %mine = arith.cmpi eq, %t, %last : i32
   scf.if %mine {
     llvm.store %v, %tile : f32, !llvm.ptr<3>
-  })mlir"), {"race: write over what another thread reads"}));
+  })mlir"),
+                       {"race: write over what another thread reads"}));
 }
 
 TEST(SimulatorTrap, WriteAfterWrite) {
-  EXPECT_TRUE(contains(trapOf("llvm.store %one, %tile : f32, !llvm.ptr<3>"), {"race: write over what another thread wrote", "threads 0 and 1"}));
+  EXPECT_TRUE(contains(trapOf("llvm.store %one, %tile : f32, !llvm.ptr<3>"),
+                       {"race: write over what another thread wrote", "threads 0 and 1"}));
   // Bytes of one word are no race.
   EXPECT_EQ(trapOf(R"mlir(
   %byte = arith.constant 1 : i8
@@ -279,9 +295,11 @@ TEST(SimulatorTrap, CopyWithoutBarrier) {
   EXPECT_TRUE(contains(trapOf(kCopy + kCommit + kWait + kOthers, 32, 8), {"race: read of what another thread wrote"}));
   EXPECT_EQ(trapOf(kCopy + kCommit + kWait + "  gpu.barrier\n" + kOthers, 64, 8), "");
   // The next copy overwrites what others still read.
-  EXPECT_TRUE(contains(trapOf(kCopy + kCommit + kWait + "  gpu.barrier\n" + kOthers +
-                         "  nvvm.cp.async.shared.global %to, %from, 16, cache = cg : !llvm.ptr<3>, !llvm.ptr<1>\n",
-                     64, 8), {"race: write over what another thread reads"}));
+  EXPECT_TRUE(
+      contains(trapOf(kCopy + kCommit + kWait + "  gpu.barrier\n" + kOthers +
+                          "  nvvm.cp.async.shared.global %to, %from, 16, cache = cg : !llvm.ptr<3>, !llvm.ptr<1>\n",
+                      64, 8),
+               {"race: write over what another thread reads"}));
 }
 
 //===----------------------------------------------------------------------===//
@@ -294,7 +312,9 @@ TEST(SimulatorTrap, DivergentShuffle) {
   scf.if %low {
     %v = nvvm.shfl.sync bfly %all, %one, %c1, %c31 : f32 -> f32
   }
-  llvm.store %one, %py : f32, !llvm.ptr<1>)mlir", 32), {"divergent shuffle", "lane 16 at llvm.store"}));
+  llvm.store %one, %py : f32, !llvm.ptr<1>)mlir",
+                              32),
+                       {"divergent shuffle", "lane 16 at llvm.store"}));
   // A member mask of those that are there is fine, but not to read from others.
   const std::string half = R"mlir(
   %members = arith.constant 65535 : i32
@@ -302,8 +322,10 @@ TEST(SimulatorTrap, DivergentShuffle) {
   scf.if %low {
 )mlir";
   EXPECT_EQ(trapOf(half + "  %v = nvvm.shfl.sync bfly %members, %one, %c1, %c31 : f32 -> f32\n}", 32), "");
-  EXPECT_TRUE(contains(trapOf(half + "  %v = nvvm.shfl.sync bfly %members, %one, %c16, %c31 : f32 -> f32\n}", 32), {"shuffle from a lane that takes no part", "got lane 16"}));
-  EXPECT_TRUE(contains(trapOf(half + "  %v = nvvm.shfl.sync bfly %c1, %one, %c0, %c31 : f32 -> f32\n}", 32), {"wrong members of a collective operation", "thread (1,0,0)"}));
+  EXPECT_TRUE(contains(trapOf(half + "  %v = nvvm.shfl.sync bfly %members, %one, %c16, %c31 : f32 -> f32\n}", 32),
+                       {"shuffle from a lane that takes no part", "got lane 16"}));
+  EXPECT_TRUE(contains(trapOf(half + "  %v = nvvm.shfl.sync bfly %c1, %one, %c0, %c31 : f32 -> f32\n}", 32),
+                       {"wrong members of a collective operation", "thread (1,0,0)"}));
 }
 
 TEST(SimulatorTrap, DivergentMatrix) {
@@ -329,7 +351,8 @@ TEST(SimulatorTrap, Endless) {
     scf.condition(%true)
   } do {
     scf.yield
-  })mlir"), {"GPU kernel does not end"}));
+  })mlir"),
+                       {"GPU kernel does not end"}));
 }
 
 //===----------------------------------------------------------------------===//

@@ -1,0 +1,142 @@
+//===- Decoder.h - decodes a leaf encoding on a GPU -------------*- C++ -*-===//
+//
+// A format is one attribute (dialects/skim) and one decoder for each family of
+// targets. A schedule asks for a step of 32 columns of a tile of 16 rows (see
+// Tiles.h); a lane gets eight columns of two rows, as pairs of f16 or bf16 that
+// are operand A of mma.m16n8k16, without the scale:
+//
+//   w[n, k] = scale(n, k / group)·value(n, k)
+//
+//===----------------------------------------------------------------------===//
+#ifndef SKIM_TARGET_GPU_DECODER_H
+#define SKIM_TARGET_GPU_DECODER_H
+
+#include "skim/Skim/SkimEncodings.h"
+#include "skim/Target/GPU/DeviceBuilder.h"
+#include "skim/Target/GPU/Tiles.h"
+
+#include <array>
+#include <memory>
+
+namespace skim::device {
+
+/// What a decoder knows when kernels are generated.
+struct DecodeContext {
+  int64_t k;         // columns of the weight
+  bool bf16 = false; // of the pairs; else f16
+};
+
+/// A tile of rows as a lane sees it; i32.
+struct Tile {
+  mlir::Value index;                 // of the tile
+  mlir::Value rows;                  // of it: 16 but for the last
+  std::array<mlir::Value, 2> row;    // the lane's rows in the weight, inside of it
+  std::array<mlir::Value, 2> inTile; // the same from the tile's first row on
+  mlir::Value lane, t;               // 0 … 31, 0 … 3
+};
+
+/// How codes of a step lie.
+enum class StepKind { Block, Narrow };
+
+class Decoder {
+public:
+  using Value = mlir::Value;
+  using Values = KernelBuilder::Values;
+  /// What one lane has of a step, for its two rows: words of codes by fours of bits, or of floats.
+  using Words = std::array<Values, 2>;
+
+  explicit Decoder(DecodeContext context) : context(context) {}
+  virtual ~Decoder() = default;
+
+  /// Bits of a column in the first component, as Tiles.h has them; 0: canonical
+  /// rows that `canonicalWords` reads.
+  virtual int64_t bits() const = 0;
+  virtual CodeOrder order() const { return CodeOrder::Adjacent; }
+  /// Columns that share a scale: 0 where values are final, k for one a row.
+  virtual int64_t group() const { return 0; }
+  int64_t groups() const { return group() ? (context.k + group() - 1) / group() : 0; }
+  /// What becomes of each component of a weight with `rows` rows.
+  virtual llvm::SmallVector<TiledComponent> components(int64_t rows) const = 0;
+
+  /// Columns of a block, 0 where there are none.
+  int64_t block() const { return bits() ? blockColumns(bits()) : 0; }
+  /// Requests of 16 bytes a lane that load a block.
+  int64_t requestsPerBlock() const { return bits() * blockColumns(bits()) / 256; }
+
+  //===--- a tile ---===//
+  /// What is needed of one of the lane's rows: tables in registers.
+  virtual Values beginRow(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile, int half) const {
+    return {};
+  }
+  /// Pointer to the tile's codes.
+  Value tileCodes(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile) const;
+
+  //===--- codes ---===//
+  /// Requests for everything that a lane needs of block number `index` (i32) of the tile.
+  Values loadBlock(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
+  Values loadNarrow(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
+  /// What they bring, by steps.
+  llvm::SmallVector<Words> sortBlock(DeviceBuilder &b, llvm::ArrayRef<Value> requests, StepKind kind) const;
+  /// A step of canonical rows: `column` (i32, a multiple of 32) from the first
+  /// column at `rows[half]` on; `columns` of them a row.
+  Words canonicalStep(DeviceBuilder &b, std::array<Value, 2> rows, const Tile &tile, Value column,
+                      int64_t columns) const;
+  /// Bytes of a canonical row of so many columns.
+  virtual int64_t canonicalBytes(int64_t columns) const { return (columns * bits() + 7) / 8; }
+  /// Bytes from one canonical row of a tile to the next.
+  virtual int64_t rowBytes() const { return canonicalBytes(context.k); }
+
+  //===--- numbers ---===//
+  /// The scale of a group, f32.
+  virtual Value scale(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile, int half,
+                      Value group) const {
+    return {};
+  }
+  /// True if `pairs` wants zero points.
+  virtual bool hasZeros() const { return false; }
+  /// A group's zero point as `pairs` wants it: a pair of the same 16 bits.
+  virtual Value zero(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile, int half,
+                     Value group) const {
+    return {};
+  }
+  /// Columns (0, 1), (2, 3), (4, 5), (6, 7), unscaled; `zeros`: one for each pair, or none.
+  virtual Values pairs(DeviceBuilder &b, const Values &row, llvm::ArrayRef<Value> zeros, const Values &words) const = 0;
+
+protected:
+  DecodeContext context;
+
+  mlir::Type half(DeviceBuilder &b) const { return context.bf16 ? b.bf16() : b.f16(); }
+  /// An element of a component that lies by groups.
+  Value groupElement(DeviceBuilder &b, Value component, const Tile &tile, int half, Value group, mlir::Type type) const;
+  /// Codes in order `split`, a pair of them 16 bits apart, as integers: four words.
+  Values codePairs(DeviceBuilder &b, const Values &words) const;
+  /// Non-negative integers below 256 in pairs, minus `zeros` (or `offset`), as floats.
+  /// Zeros are in the form of zeroPair().
+  Values integerPairs(DeviceBuilder &b, const Values &codes, int64_t bits, llvm::ArrayRef<Value> zeros,
+                      int64_t offset) const;
+  /// An integer zero point (i32) for integerPairs.
+  Value zeroPair(DeviceBuilder &b, Value integer, int64_t bits) const;
+  /// The words of a step of canonical rows that lie otherwise than LSB first.
+  virtual Values canonicalWords(DeviceBuilder &b, Value row, Value column, int64_t columns) const;
+
+  /// That of codes, and behind it those of what there is once a group in `groupBits` bits (0: canonical).
+  llvm::SmallVector<TiledComponent> layouts(int64_t rows, TiledComponent::Kind codes,
+                                            llvm::ArrayRef<int64_t> groupBits) const;
+};
+
+// Tables of 2^bits numbers of 16 bits in registers, bits ≤ 4, looked up by byte
+// permutes: low bytes of four entries a word, then high ones.
+
+/// A table from pairs of entries (0, 1), (2, 3), ….
+Decoder::Values registerTable(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> pairs);
+/// A constant table.
+Decoder::Values registerTable(DeviceBuilder &b, llvm::ArrayRef<double> entries, bool bf16);
+/// The numbers of eight codes in order `adjacent`, as four pairs.
+Decoder::Values lookUp(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits, mlir::Value codes);
+
+/// The decoder of a leaf, or null if there is none.
+std::unique_ptr<Decoder> makeDecoder(WeightEncoding leaf, DecodeContext context);
+
+} // namespace skim::device
+
+#endif // SKIM_TARGET_GPU_DECODER_H

@@ -1,0 +1,33 @@
+//===- GPUTarget.h - what an NVIDIA target can do ---------------*- C++ -*-===//
+#ifndef SKIM_TARGET_GPU_GPUTARGET_H
+#define SKIM_TARGET_GPU_GPUTARGET_H
+
+#include "skim/Support/Error.h"
+
+#include "llvm/ADT/StringRef.h"
+
+#include <string>
+#include <vector>
+
+namespace skim {
+
+/// Of `nvidia:sm_80` and the like. Kernels differ by target in instructions
+/// only; layouts and results do not.
+struct GPUTarget {
+  std::string name;     // as it was given
+  std::string chip;     // `sm_90a`
+  int sm = 80;          // 90
+  std::string features; // for LLVM: the oldest PTX that has the chip, so that old drivers take it
+  /// True for nvidia-sim: kernels run on the host.
+  bool simulated = false;
+};
+
+/// The chips that there are, oldest first.
+std::vector<std::string> gpuChips();
+
+/// `nvidia:sm_80` or `nvidia-sim:sm_80`; without a chip sm_80. Fails on others, naming those that there are.
+Expected<GPUTarget> parseGPUTarget(llvm::StringRef name);
+
+} // namespace skim
+
+#endif // SKIM_TARGET_GPU_GPUTARGET_H

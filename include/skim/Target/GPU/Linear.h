@@ -1,0 +1,52 @@
+//===- Linear.h - kernels of linear layers on GPUs --------------*- C++ -*-===//
+#ifndef SKIM_TARGET_GPU_LINEAR_H
+#define SKIM_TARGET_GPU_LINEAR_H
+
+#include "skim/Support/Error.h"
+#include "skim/Target/Common/LinearPieces.h"
+#include "skim/Target/GPU/GPUTarget.h"
+
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+
+#include <array>
+
+namespace skim::device {
+
+/// What a kernel is given at an argument.
+struct LaunchArgument {
+  enum Kind {
+    X,       ///< pointer: f32 [m, k], contiguous, aligned to 16
+    Y,       ///< pointer: f32, the call's output, `offset` bytes on
+    Gate,    ///< pointer: likewise of the gate
+    Scratch, ///< pointer: device memory of the plan, `offset` bytes on; aligned to 256
+    Weight, ///< pointer: component `value` in tiles (Tiles.h), or bias, `offset` bytes on; components are aligned to 16
+    Rows,   ///< i32: m
+    Stride, ///< i32: elements between rows of y
+    Constant ///< i32: `value`
+  } kind;
+  int64_t value = 0, offset = 0;
+};
+
+struct LinearLaunch {
+  std::string kernel;
+  std::array<int64_t, 3> grid = {1, 1, 1};
+  int64_t threads = 32; // of a block, in one dimension
+  llvm::SmallVector<LaunchArgument> arguments;
+};
+
+/// Launches, each after the one before it, and the memory that they share.
+struct LinearPlan {
+  llvm::SmallVector<LinearLaunch> launches;
+  int64_t scratchBytes = 0;
+};
+
+/// Plans y (+)= x·Wᵀ for `m` rows of x and emits, in `module`, the kernels that are
+/// not there yet; any number of rows up to m may be given to the launches. Modes
+/// are `f16` and `bf16`: x and decoded weights are rounded to it, sums are in f32.
+/// Fails on other modes and on terms that have no kernel.
+Expected<LinearPlan> emitLinear(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
+                                const GPUTarget &target, const LinearCall &call, int64_t m);
+
+} // namespace skim::device
+
+#endif // SKIM_TARGET_GPU_LINEAR_H

@@ -1,0 +1,78 @@
+//===- Codebook.cpp - codes into tables -------------------------------------===//
+//
+// Tables of up to sixteen entries are in registers, larger ones are read from
+// memory (the first level of cache) entry by entry.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Decoders.h"
+
+using namespace mlir;
+using namespace skim;
+using namespace skim::device;
+
+namespace {
+class CodebookDecoder : public Decoder {
+public:
+  CodebookDecoder(CodebookAttr attr, DecodeContext context)
+      : Decoder(context), attr(attr), entries(int64_t(1) << attr.getBits()), integers(attr.getTable().isInteger(8)) {}
+
+  int64_t bits() const override { return attr.getBits(); }
+  CodeOrder order() const override { return inRegisters() ? CodeOrder::Adjacent : CodeOrder::Split; }
+  int64_t group() const override { return integers ? context.k : 0; }
+  SmallVector<TiledComponent> components(int64_t rows) const override {
+    return layouts(rows, TiledComponent::Codes, {});
+  }
+
+  Values beginRow(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half) const override {
+    Value table = components[1];
+    if (!attr.getTensorScope())
+      table = b.offset(table, b.mul(b.zeroExtend(tile.row[half], b.i64()), entries * entryBytes()));
+    if (!inRegisters())
+      return {table};
+    Values numbers;
+    if (!integers && attr.getTable() == this->half(b)) {
+      int64_t words = entries / 2, wide = std::min<int64_t>(words, 4);
+      for (int64_t word = 0; word < words; word += wide)
+        numbers.append(b.words(b.offset(table, 4 * word), wide, /*readOnly=*/true));
+      return registerTable(b, numbers);
+    }
+    for (int64_t entry = 0; entry < entries; entry += 2)
+      numbers.push_back(b.pairOf(read(b, table, b.i32(entry)), read(b, table, b.i32(entry + 1)), this->half(b)));
+    return registerTable(b, numbers);
+  }
+
+  Value scale(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half, Value) const override {
+    Value book = attr.getTensorScope() ? b.i32(0) : tile.row[half];
+    return b.toFloat(b.readOnly(b.f16(), b.offset(components[2], b.mul(b.zeroExtend(book, b.i64()), 2))));
+  }
+
+  Values pairs(DeviceBuilder &b, const Values &row, ArrayRef<Value>, const Values &words) const override {
+    if (inRegisters())
+      return lookUp(b, row, bits(), words[0]);
+    Values pairs;
+    for (Value codes : codePairs(b, words)) {
+      Value low = read(b, row[0], b.andWord(codes, 0xffff)), high = read(b, row[0], b.shrWord(codes, 16));
+      pairs.push_back(b.pairOf(low, high, half(b)));
+    }
+    return pairs;
+  }
+
+private:
+  CodebookAttr attr;
+  int64_t entries;
+  bool integers;
+
+  bool inRegisters() const { return attr.getBits() <= 4; }
+  int64_t entryBytes() const { return integers ? 1 : 2; }
+
+  Value read(DeviceBuilder &b, Value table, Value index) const {
+    Value entry = b.readOnly(attr.getTable(), b.offset(table, b.mul(index, entryBytes())));
+    return integers ? b.intToF32(b.signExtend(entry, b.i32())) : entry;
+  }
+};
+} // namespace
+
+std::unique_ptr<Decoder> device::makeCodebookDecoder(CodebookAttr attr, DecodeContext context) {
+  return std::make_unique<CodebookDecoder>(attr, context);
+}

@@ -1,0 +1,274 @@
+//===- Decoder.cpp - what decoders share ------------------------------------===//
+
+#include "Decoders.h"
+
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace skim;
+using namespace skim::device;
+
+using Values = KernelBuilder::Values;
+
+std::unique_ptr<Decoder> device::makeDecoder(WeightEncoding leaf, DecodeContext context) {
+  return llvm::TypeSwitch<Attribute, std::unique_ptr<Decoder>>(leaf)
+      .Case([&](DenseAttr attr) { return makeDenseDecoder(attr, context); })
+      .Case([&](UniformAttr attr) { return makeUniformDecoder(attr, context); })
+      .Case([&](CodebookAttr attr) { return makeCodebookDecoder(attr, context); })
+      .Case([&](BlockFloatAttr attr) { return makeBlockFloatDecoder(attr, context); })
+      .Case([&](PlanesAttr attr) { return makePlanesDecoder(attr, context); })
+      .Default([](Attribute) { return nullptr; });
+}
+
+SmallVector<TiledComponent> Decoder::layouts(int64_t rows, TiledComponent::Kind codes,
+                                             ArrayRef<int64_t> groupBits) const {
+  SmallVector<TiledComponent> all = {{codes, rows, context.k, bits(), order()}};
+  for (int64_t width : groupBits)
+    all.push_back(width ? TiledComponent{TiledComponent::Groups, rows, groups(), width, CodeOrder::Adjacent}
+                        : TiledComponent{});
+  return all;
+}
+
+//===----------------------------------------------------------------------===//
+// Codes
+//===----------------------------------------------------------------------===//
+
+Value Decoder::tileCodes(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile) const {
+  return b.offset(components[0], b.mul(b.zeroExtend(tile.index, b.i64()), kTileRows * rowBytes()));
+}
+
+Values Decoder::loadBlock(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
+  int64_t requests = requestsPerBlock();
+  Value at = b.offset(tileCodes, b.add(b.mul(index, requests * 512), b.mul(tile.lane, 16)));
+  Values loaded;
+  for (int64_t u = 0; u < requests; ++u)
+    loaded.push_back(b.request(b.offset(at, u * 512), 4, "weights"));
+  return loaded;
+}
+
+Values Decoder::loadNarrow(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
+  int64_t before = context.k / block() * requestsPerBlock() * 512;
+  Value at = b.offset(tileCodes, b.add(b.add(b.mul(index, bits() * 128), b.mul(tile.lane, 4)), before));
+  Values loaded;
+  for (int64_t u = 0; u < bits(); ++u)
+    loaded.push_back(b.request(b.offset(at, u * 128), 1, "weights"));
+  return loaded;
+}
+
+/// Four steps' codes from the words that they share: words of lower bits by step, then of higher bits.
+static void sortGroup(DeviceBuilder &b, ArrayRef<Value> words, int64_t bits, std::array<Values, 4> &steps) {
+  if (bits >= 4)
+    for (int64_t s = 0; s < 4; ++s)
+      steps[s].push_back(words[s]);
+  if (bits > 4)
+    return sortGroup(b, words.drop_front(4), bits - 4, steps);
+  for (int64_t s = 0; s < 4; ++s) {
+    if (bits == 1)
+      steps[s].push_back(b.andWord(b.shrWord(words[0], s), 0x11111111));
+    else if (bits == 2)
+      steps[s].push_back(b.andWord(b.shrWord(words[s / 2], 2 * (s % 2)), 0x33333333));
+    else if (bits == 3 && s < 3)
+      steps[s].push_back(b.andWord(words[s], 0x77777777));
+  }
+  if (bits != 3)
+    return;
+  Value last = b.andWord(b.shrWord(words[0], 3), 0x11111111);
+  last = b.bitOr(last, b.andWord(b.shrWord(words[1], 2), 0x22222222));
+  steps[3].push_back(b.bitOr(last, b.andWord(b.shrWord(words[2], 1), 0x44444444)));
+}
+
+SmallVector<Decoder::Words> Decoder::sortBlock(DeviceBuilder &b, ArrayRef<Value> requests, StepKind kind) const {
+  Values loaded;
+  for (Value request : requests)
+    loaded.append(b.wordsOf(request));
+  SmallVector<Words> steps(kind == StepKind::Narrow || bits() > 8 ? 2 : 8);
+  if (bits() > 8) {
+    int64_t words = bits() / 4;
+    for (int64_t s = 0; s < 4; ++s)
+      steps[s % 2][s / 2].assign(loaded.begin() + s * words, loaded.begin() + (s + 1) * words);
+    return steps;
+  }
+  std::array<Values, 4> group;
+  if (kind == StepKind::Narrow) {
+    sortGroup(b, loaded, bits(), group);
+    for (int64_t s = 0; s < 4; ++s)
+      steps[s % 2][s / 2] = group[s];
+    return steps;
+  }
+  for (int64_t h = 0; h < 2; ++h)
+    for (int64_t part = 0; part < 2; ++part) {
+      Values words;
+      for (int64_t u = 0; u < bits(); ++u)
+        words.push_back(loaded[4 * u + 2 * part + h]);
+      group = {};
+      sortGroup(b, words, bits(), group);
+      for (int64_t s = 0; s < 4; ++s)
+        steps[4 * part + s][h] = group[s];
+    }
+  return steps;
+}
+
+/// Nothing is read beyond a row's bytes; what is not there is zero.
+static Value loadByte(DeviceBuilder &b, Value row, Value at, int64_t bytes) {
+  return b.choose(
+      b.less(at, b.i32(bytes)), [&] { return Values{b.zeroExtend(b.readOnly(b.i8(), b.offset(row, at)), b.i32())}; },
+      [&] { return Values{b.i32(0)}; })[0];
+}
+
+Values Decoder::canonicalWords(DeviceBuilder &b, Value row, Value column, int64_t columns) const {
+  int64_t rowBytes = canonicalBytes(columns);
+  Value first = b.mul(b.div(column, 8), bits());
+  if (bits() > 8) {
+    Values words;
+    for (int64_t word = 0; word < bits() / 4; ++word) {
+      Value value;
+      for (int64_t byte = 0; byte < 4; ++byte) {
+        Value loaded = b.shl(loadByte(b, row, b.add(first, 4 * word + byte), rowBytes), b.i32(8 * byte));
+        value = value ? b.bitOr(value, loaded) : loaded;
+      }
+      words.push_back(value);
+    }
+    return words;
+  }
+  Value string = b.constant(b.i64(), 0);
+  for (int64_t byte = 0; byte < bits(); ++byte) {
+    Value loaded = b.zeroExtend(loadByte(b, row, b.add(first, byte), rowBytes), b.i64());
+    string = b.bitOr(string, b.shl(loaded, b.i64(8 * byte)));
+  }
+  // From a string of codes to their places.
+  Values words;
+  for (int64_t low = 0; low < bits(); low += 4) {
+    int64_t width = std::min<int64_t>(4, bits() - low);
+    Value word = b.i32(0);
+    for (int64_t j = 0; j < 8; ++j) {
+      int64_t place = order() == CodeOrder::Adjacent ? j : j / 2 + 4 * (j % 2);
+      Value code = b.truncate(b.shr(string, b.i64(j * bits() + low)), b.i32());
+      word = b.bitOr(word, b.shl(b.andWord(code, (1u << width) - 1), b.i32(4 * place)));
+    }
+    words.push_back(word);
+  }
+  return words;
+}
+
+Decoder::Words Decoder::canonicalStep(DeviceBuilder &b, std::array<Value, 2> rows, const Tile &tile, Value column,
+                                      int64_t columns) const {
+  Value own = b.add(column, b.mul(tile.t, 8));
+  return {canonicalWords(b, rows[0], own, columns), canonicalWords(b, rows[1], own, columns)};
+}
+
+//===----------------------------------------------------------------------===//
+// Numbers
+//===----------------------------------------------------------------------===//
+
+Value Decoder::groupElement(DeviceBuilder &b, Value component, const Tile &tile, int half, Value group,
+                            Type type) const {
+  int64_t size = type.getIntOrFloatBitWidth() / 8;
+  Value first = b.offset(component, b.mul(b.zeroExtend(tile.index, b.i64()), kTileRows * groups() * size));
+  Value index = b.add(b.mul(group, tile.rows), tile.inTile[half]);
+  return b.readOnly(type, b.offset(first, b.mul(index, size)));
+}
+
+Values Decoder::codePairs(DeviceBuilder &b, const Values &words) const {
+  Values codes;
+  for (int64_t p = 0; p < 4; ++p) {
+    Value code = b.andWord(b.shrWord(words[0], 4 * p), 0x000f000f);
+    if (words.size() > 1)
+      code = b.bitOr(code, b.shl(b.andWord(b.shrWord(words[1], 4 * p), 0x000f000f), b.i32(4)));
+    codes.push_back(code);
+  }
+  return codes;
+}
+
+// An integer beside the mantissa of a power of two is a float without a
+// conversion: 0x6400 + q is 1024 + q in f16, 0x4300 + q is 128 + q in bf16 for
+// q < 128. Eight bits in bf16 go in two parts of four.
+static bool inTwoParts(bool bf16, int64_t bits) { return bf16 && bits > 7; }
+
+Value Decoder::zeroPair(DeviceBuilder &b, Value integer, int64_t bits) const {
+  if (inTwoParts(context.bf16, bits))
+    return b.splatPair(b.intToF32(integer), b.bf16());
+  return b.add(b.mul(integer, 0x10001), context.bf16 ? 0x43004300 : 0x64006400);
+}
+
+Values Decoder::integerPairs(DeviceBuilder &b, const Values &codes, int64_t bits, ArrayRef<Value> zeros,
+                             int64_t offset) const {
+  Values pairs;
+  Type type = half(b);
+  for (int64_t p = 0; p < 4; ++p) {
+    Value zero = zeros.empty() ? zeroPair(b, b.i32(offset), bits) : zeros[p];
+    if (inTwoParts(context.bf16, bits)) {
+      Value base = b.word(0x43004300);
+      Value low = b.subPairs(b.orWord(b.andWord(codes[p], 0x000f000f), 0x43004300), base, type);
+      Value high = b.subPairs(b.orWord(b.andWord(b.shrWord(codes[p], 4), 0x000f000f), 0x43004300), base, type);
+      pairs.push_back(b.fmaPairs(high, b.word(0x41804180), b.subPairs(low, zero, type), type)); // 16.0
+      continue;
+    }
+    pairs.push_back(b.subPairs(b.orWord(codes[p], context.bf16 ? 0x43004300 : 0x64006400), zero, type));
+  }
+  return pairs;
+}
+
+//===----------------------------------------------------------------------===//
+// Tables in registers
+//===----------------------------------------------------------------------===//
+
+Values device::registerTable(DeviceBuilder &b, ArrayRef<Value> pairs) {
+  Values low, high;
+  for (size_t i = 0; i < pairs.size(); i += 2) {
+    Value second = i + 1 < pairs.size() ? pairs[i + 1] : pairs[i];
+    low.push_back(b.bytePermute(pairs[i], second, 0x6420));
+    high.push_back(b.bytePermute(pairs[i], second, 0x7531));
+  }
+  low.append(high);
+  return low;
+}
+
+Values device::registerTable(DeviceBuilder &b, ArrayRef<double> entries, bool bf16) {
+  Values low, high;
+  bool anyLow = false;
+  for (size_t i = 0; i < entries.size(); i += 4) {
+    uint32_t lowBytes = 0, highBytes = 0;
+    for (size_t j = 0; j < 4 && i + j < entries.size(); ++j) {
+      APFloat value(entries[i + j]);
+      bool inexact;
+      value.convert(bf16 ? APFloat::BFloat() : APFloat::IEEEhalf(), APFloat::rmNearestTiesToEven, &inexact);
+      auto bits = static_cast<uint32_t>(value.bitcastToAPInt().getZExtValue());
+      lowBytes |= (bits & 255) << (8 * j);
+      highBytes |= (bits >> 8) << (8 * j);
+    }
+    anyLow = anyLow || lowBytes;
+    low.push_back(b.word(lowBytes));
+    high.push_back(b.word(highBytes));
+  }
+  // Small integers have no low byte.
+  if (!anyLow)
+    low.assign(low.size(), Value());
+  low.append(high);
+  return low;
+}
+
+Values device::lookUp(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Value codes) {
+  size_t words = table.size() / 2;
+  Value zero = b.i32(0);
+  Values result;
+  for (int64_t upper = 0; upper < 2; ++upper) {
+    // A permute reads four selectors; their top bits would copy a sign.
+    Value selector = bits == 4 ? b.andWord(codes, 0x77777777) : codes;
+    selector = upper ? b.shrWord(selector, 16) : selector;
+    Value choice;
+    if (bits == 4) {
+      choice = b.orWord(b.andWord(b.shrWord(codes, 1), 0x44444444), 0x32103210);
+      choice = upper ? b.shrWord(choice, 16) : choice;
+    }
+    auto four = [&](ArrayRef<Value> entries) -> Value {
+      if (!entries[0])
+        return zero;
+      Value found = b.bytePermute(entries[0], entries[words > 1 ? 1 : 0], selector);
+      return bits == 4 ? b.bytePermute(found, b.bytePermute(entries[2], entries[3], selector), choice) : found;
+    };
+    Value low = four(table.take_front(words)), high = four(table.drop_front(words));
+    result.push_back(b.bytePermute(low, high, 0x5140));
+    result.push_back(b.bytePermute(low, high, 0x7362));
+  }
+  return result;
+}

@@ -1,0 +1,36 @@
+//===- GPUTarget.cpp - what an NVIDIA target can do -------------------------===//
+
+#include "skim/Target/GPU/GPUTarget.h"
+
+using namespace skim;
+
+namespace {
+struct Chip {
+  const char *name;
+  int sm;
+  const char *ptx;
+};
+/// With the first version of PTX that knows the chip.
+constexpr Chip kChips[] = {{"sm_80", 80, "+ptx70"},  {"sm_86", 86, "+ptx71"},  {"sm_89", 89, "+ptx78"},
+                           {"sm_90", 90, "+ptx78"},  {"sm_90a", 90, "+ptx80"}, {"sm_100", 100, "+ptx86"},
+                           {"sm_120", 120, "+ptx87"}};
+} // namespace
+
+std::vector<std::string> skim::gpuChips() {
+  std::vector<std::string> names;
+  for (const Chip &chip : kChips)
+    names.push_back(chip.name);
+  return names;
+}
+
+Expected<GPUTarget> skim::parseGPUTarget(llvm::StringRef name) {
+  auto [kind, chipName] = name.split(':');
+  if (kind == "nvidia" || kind == "nvidia-sim")
+    for (const Chip &chip : kChips)
+      if (chipName == chip.name || (chipName.empty() && chip.sm == 80))
+        return GPUTarget{name.str(), chip.name, chip.sm, chip.ptx, kind == "nvidia-sim"};
+  std::string known;
+  for (const Chip &chip : kChips)
+    known += (known.empty() ? "nvidia:" : ", nvidia:") + std::string(chip.name);
+  return fail("unknown target", "", "one of " + known + " (or nvidia-sim:…)", name.str());
+}

@@ -1,0 +1,149 @@
+//===- Product.cpp - decoded steps times x ----------------------------------===//
+
+#include "Schedules.h"
+
+#include <numeric>
+
+using namespace mlir;
+using namespace skim;
+using namespace skim::device;
+
+using Values = KernelBuilder::Values;
+
+Product::Product(const KernelSignature &signature)
+    : signature(signature), own(makeDecoder(signature.leaf, {signature.k, signature.bf16})), group(own->group()) {
+  if (group >= signature.k)
+    group = signature.k;
+  scaling = group == 0 || group == signature.k ? Rows : group % kStepColumns == 0 ? Sums : Pairs;
+}
+
+Product::State Product::begin(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const {
+  State state;
+  Tile &tile = state.tile;
+  tile.index = index;
+  tile.lane = lane;
+  tile.t = b.andWord(lane, 3);
+  Value g = b.shrWord(lane, 2), first = b.mul(index, kTileRows);
+  tile.rows = b.i32(kTileRows);
+  if (signature.partial)
+    tile.rows = b.min(tile.rows, b.sub(arguments.n, first));
+  for (int h = 0; h < 2; ++h) {
+    tile.inTile[h] = b.add(g, 8 * h);
+    if (signature.partial)
+      tile.inTile[h] = b.min(tile.inTile[h], b.sub(tile.rows, b.i32(1)));
+    tile.row[h] = b.add(first, tile.inTile[h]);
+  }
+  state.codes = own->tileCodes(b, arguments.components, tile);
+  for (int h = 0; h < 2; ++h) {
+    state.rows[h] = own->beginRow(b, arguments.components, tile, h);
+    if (scaling == Rows && own->hasZeros())
+      state.zeros[h] = own->zero(b, arguments.components, tile, h, b.i32(0));
+  }
+  return state;
+}
+
+Values Product::zeros(DeviceBuilder &b) const { return Values(4 * signature.xTiles, b.f32(0)); }
+
+Value Product::groupOf(DeviceBuilder &b, Value column) const {
+  if (llvm::isPowerOf2_64(group))
+    return b.shrWord(column, static_cast<int64_t>(llvm::Log2_64(group)));
+  return b.div(column, group);
+}
+
+/// Groups that end inside of a step: each pair gets its zero points and scales.
+Values Product::scaledPairs(DeviceBuilder &b, const KernelArguments &arguments, const State &state, int half,
+                            const Values &words, Value column) const {
+  // Eight columns of one group, or each its own. Behind column K x is zero, any group will do.
+  int64_t columns = group % 8 == 0 ? 8 : 1;
+  Values zeros, scales;
+  Value first = b.add(column, b.mul(state.tile.t, 8));
+  for (int64_t j = 0; j < 8; j += columns) {
+    Value index = b.min(groupOf(b, b.add(first, j)), b.i32(own->groups() - 1));
+    if (own->hasZeros())
+      zeros.append(columns, own->zero(b, arguments.components, state.tile, half, index));
+    Value scale = own->scale(b, arguments.components, state.tile, half, index);
+    scales.append(columns, columns == 8 ? b.splatPair(scale, this->half(b)) : scale);
+  }
+  Values pairZeros;
+  for (size_t j = 0; j < zeros.size(); j += 2)
+    pairZeros.push_back(columns == 8 ? zeros[j] : b.bytePermute(zeros[j], zeros[j + 1], 0x7610));
+  Values pairs = own->pairs(b, state.rows[half], pairZeros, words);
+  for (auto [p, pair] : llvm::enumerate(pairs)) {
+    Value scale = columns == 8 ? scales[0] : b.pairOf(scales[2 * p], scales[2 * p + 1], this->half(b));
+    pair = b.mulPairs(pair, scale, this->half(b));
+  }
+  return pairs;
+}
+
+Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
+                           ArrayRef<Decoder::Words> steps, Value first, Fragment x, ValueRange initial) const {
+  int64_t count = static_cast<int64_t>(steps.size());
+  // Blocks begin at multiples of their own width, so a common divisor of it and of the group ends both.
+  int64_t interval = scaling == Sums ? std::gcd(group, count * kStepColumns) / kStepColumns : count;
+  Values sums(initial);
+  for (int64_t begin = 0; begin < count; begin += interval) {
+    std::array<Values, 2> zeros;
+    std::array<Value, 2> scales;
+    Value index = scaling == Sums ? groupOf(b, b.add(first, begin * kStepColumns)) : Value();
+    for (int h = 0; h < 2; ++h) {
+      Value zero = state.zeros[h];
+      if (index && own->hasZeros())
+        zero = own->zero(b, arguments.components, state.tile, h, index);
+      if (zero)
+        zeros[h].assign(4, zero);
+      if (index)
+        scales[h] = own->scale(b, arguments.components, state.tile, h, index);
+    }
+    Values part = index ? this->zeros(b) : sums;
+    for (int64_t step = begin; step < begin + interval; ++step) {
+      std::array<Values, 2> pairs;
+      for (int h = 0; h < 2; ++h)
+        pairs[h] = scaling == Pairs
+                       ? scaledPairs(b, arguments, state, h, steps[step][h], b.add(first, step * kStepColumns))
+                       : own->pairs(b, state.rows[h], zeros[h], steps[step][h]);
+      for (int64_t tile = 0; tile < signature.xTiles; ++tile) {
+        Values columns = x(step, tile);
+        for (int64_t q = 0; q < 2; ++q) {
+          Values product = b.mma(half(b), {pairs[0][2 * q], pairs[1][2 * q], pairs[0][2 * q + 1], pairs[1][2 * q + 1]},
+                                 {columns[2 * q], columns[2 * q + 1]}, ArrayRef(part).slice(4 * tile, 4));
+          std::copy(product.begin(), product.end(), part.begin() + 4 * tile);
+        }
+      }
+    }
+    if (!index)
+      sums = part;
+    else
+      for (auto [i, sum] : llvm::enumerate(sums))
+        sum = b.fma(part[i], scales[i / 2 % 2], sum);
+  }
+  return sums;
+}
+
+Values Product::finish(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
+                       ValueRange initial) const {
+  Values sums(initial);
+  if (scaling != Rows || group == 0)
+    return sums;
+  std::array<Value, 2> scales;
+  for (int h = 0; h < 2; ++h)
+    scales[h] = own->scale(b, arguments.components, state.tile, h, b.i32(0));
+  for (auto [i, sum] : llvm::enumerate(sums))
+    sum = b.mul(sum, scales[i / 2 % 2]);
+  return sums;
+}
+
+std::array<Value, 2> Product::restRows(DeviceBuilder &b, const State &state) const {
+  int64_t rest = restColumns(signature.k);
+  int64_t before = (signature.k - rest) * own->bits() * kTileRows / 8, bytes = own->canonicalBytes(rest);
+  std::array<Value, 2> rows;
+  for (int h = 0; h < 2; ++h)
+    rows[h] = b.offset(state.codes, b.add(b.mul(state.tile.inTile[h], bytes), before));
+  return rows;
+}
+
+std::array<Value, 2> Product::canonicalRows(DeviceBuilder &b, const State &state) const {
+  std::array<Value, 2> rows;
+  for (int h = 0; h < 2; ++h)
+    rows[h] = b.offset(state.codes, b.mul(state.tile.inTile[h], own->rowBytes()));
+  return rows;
+}

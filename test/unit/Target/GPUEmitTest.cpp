@@ -1,0 +1,124 @@
+//===- GPUEmitTest.cpp - kernels for NVIDIA GPUs as PTX and machine code ----===//
+
+#include "mlir/IR/Verifier.h"
+#include "skim/Skim/SkimDialect.h"
+#include "skim/Target/GPU/Emit.h"
+#include "skim/Target/GPU/Linear.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <gtest/gtest.h>
+
+using namespace mlir;
+using namespace skim;
+
+namespace {
+/// A module with the kernels of one linear.
+OwningOpRef<ModuleOp> buildKernels(MLIRContext &context, const std::string &text, const std::string &mode, int64_t n,
+                                   int64_t k, int64_t m, std::string &error) {
+  prepareGPUEmission(context);
+  OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+  OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
+  auto kernels = gpu::GPUModuleOp::create(builder, module->getLoc(), "kernels");
+  std::string activations;
+  LinearCall call;
+  call.k = k;
+  call.mode = mode;
+  LinearPanel panel;
+  panel.term = parseTerm(text, &context, activations, error);
+  if (!panel.term)
+    return {};
+  panel.n = n;
+  for (size_t i = 0; i < getComponents(panel.term, {n, k}).size(); ++i)
+    panel.weights.push_back(static_cast<int64_t>(i));
+  call.panels.push_back(panel);
+  auto target = parseGPUTarget("nvidia:sm_80");
+  auto plan = device::emitLinear(builder, module->getLoc(), kernels, *target, call, m);
+  if (!plan)
+    error = plan.message();
+  else if (failed(mlir::verify(*module)))
+    error = "invalid kernels";
+  return module;
+}
+
+const char *const kTerms[] = {
+    "f16", "bf16", "f32", "w4g128", "w4g32a", "w3g64",
+    "w2",  "w1a",  "w8",  "w6g32a", "k1",     "k2",
+    "k3",  "k4",   "k5",  "k8",     "k3i",    "mx4",
+    "mx8", "mx2",  "p2",  "p3b",    "p2b-a8", "#skim.block_float<bits = 4, block = 32, element = e2m1>"};
+} // namespace
+
+TEST(GPUTarget, Names) {
+  auto target = parseGPUTarget("nvidia:sm_90a");
+  ASSERT_TRUE(bool(target));
+  EXPECT_EQ(target->sm, 90);
+  EXPECT_FALSE(target->simulated);
+  EXPECT_TRUE(parseGPUTarget("nvidia-sim:sm_80")->simulated);
+  auto wrong = parseGPUTarget("nvidia:sm_70");
+  ASSERT_FALSE(bool(wrong));
+  EXPECT_NE(wrong.message().find("expected one of nvidia:sm_80"), std::string::npos) << wrong.message();
+}
+
+namespace {
+/// Compiles one linear; where ptxas is, assembles it and looks for spills.
+void expectClean(const GPUTarget &target, const std::string &text, const std::string &mode, int64_t m) {
+  SCOPED_TRACE(text + " " + mode + " rows " + std::to_string(m) + " " + target.chip);
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  std::string error;
+  OwningOpRef<ModuleOp> module = buildKernels(context, text, mode, 4096, 4096, m, error);
+  ASSERT_EQ(error, "");
+  auto ptx = emitPTX(*module, "kernels", target);
+  ASSERT_TRUE(bool(ptx)) << ptx.message();
+  if (const char *folder = std::getenv("SKIM_DUMP_PTX"))
+    std::ofstream(std::string(folder) + "/" + text + "_" + mode + "_" + std::to_string(m) + "_" + target.chip + ".ptx")
+        << *ptx;
+  EXPECT_NE(ptx->find(".target " + target.chip), std::string::npos);
+  EXPECT_NE(ptx->find("mma.sync.aligned.m16n8k16"), std::string::npos);
+  if (!findPtxas())
+    return;
+  std::vector<KernelUsage> usage;
+  auto cubin = assemble(*ptx, target, &usage);
+  ASSERT_TRUE(bool(cubin)) << cubin.message();
+  EXPECT_EQ(usage.size(), 2u);
+  for (const KernelUsage &kernel : usage) {
+    EXPECT_EQ(kernel.stackBytes + kernel.spillLoads + kernel.spillStores, 0) << kernel.kernel;
+    EXPECT_GT(kernel.registers, 0) << kernel.kernel;
+    if (std::getenv("SKIM_DUMP_PTX"))
+      std::printf("%s %s: %d registers, %d bytes of shared memory\n", kernel.kernel.c_str(), target.chip.c_str(),
+                  kernel.registers, kernel.sharedBytes);
+  }
+}
+} // namespace
+
+TEST(GPUEmit, EveryLeafAssemblesWithoutSpills) {
+  auto target = parseGPUTarget("nvidia:sm_80");
+  ASSERT_TRUE(bool(target));
+  for (const char *text : kTerms)
+    for (auto [mode, m] : {std::pair<const char *, int64_t>{"f16", 1}, {"bf16", 1}, {"f16", 16}, {"bf16", 64}})
+      expectClean(*target, text, mode, m);
+}
+
+TEST(GPUEmit, EveryTargetAssemblesWithoutSpills) {
+  for (const std::string &chip : gpuChips()) {
+    auto target = parseGPUTarget("nvidia:" + chip);
+    ASSERT_TRUE(bool(target));
+    for (const char *text : {"f16", "w4g128", "k3"})
+      for (int64_t m : {1, 64})
+        expectClean(*target, text, "f16", m);
+  }
+}
+
+TEST(GPUEmit, ModesWithoutKernelFail) {
+  MLIRContext context;
+  std::string error;
+  buildKernels(context, "k3", "a8", 16, 64, 1, error);
+  EXPECT_EQ(error, "no kernel at activation mode a8: expected f16 or bf16, got a8");
+}
+
+TEST(GPUEmit, MissingPtxasIsNamed) {
+  if (findPtxas())
+    GTEST_SKIP() << "ptxas is there";
+  auto cubin = assemble("", *parseGPUTarget("nvidia:sm_80"));
+  ASSERT_FALSE(bool(cubin));
+  EXPECT_NE(cubin.message().find("missing program"), std::string::npos);
+}
