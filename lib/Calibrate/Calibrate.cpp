@@ -1,6 +1,7 @@
 #include "skim/Calibrate/Calibrate.h"
 
 #include "Accumulate.h"
+#include "Fisher.h"
 #include "skim/Support/AtomicOutput.h"
 #include "skim/Support/Json.h"
 #include "skim/Support/Resources.h"
@@ -121,6 +122,7 @@ Error Run::prepare() {
                         {"text", facts.textHash},
                         {"options", facts.options},
                         {"gradients", facts.gradients},
+                        {"labels", options.labels == Labels::Model ? "model" : "text"},
                         {"output_moments", facts.gradients},
                         {"groups", facts.groups}});
   if (work.resumed())
@@ -259,9 +261,14 @@ Error Run::headPart(size_t part) {
     std::vector<float> share(headRows, 1.0f / static_cast<float>(length)), dz(headRows * model.vocabulary());
     for (int64_t at = 0; at < length; at += headRows) {
       int64_t rows = std::min(headRows, length - at);
-      model.lossBackward(*weights, targetsOf(s).subspan(at, rows), h + at * hidden, share.data(), dh + at * hidden,
-                         x + at * columns, dz.data());
-      addFisher(dz.data(), targetsOf(s).subspan(at, rows), share.front(), at, one);
+      std::span<const int32_t> targets = targetsOf(s).subspan(at, rows);
+      model.lossBackward(*weights, targets, h + at * hidden, share.data(), dh + at * hidden, x + at * columns,
+                         dz.data());
+      addFisher(dz.data(), targets, share.front(), at, one);
+      if (options.labels == Labels::Text)
+        continue;
+      drawFisher(dz.data(), targets, model.vocabulary(), share.front(), s, static_cast<uint64_t>(at));
+      model.logitsBackward(*weights, rows, h + at * hidden, dz.data(), dh + at * hidden);
     }
   });
   return error;

@@ -37,7 +37,9 @@ public:
 
 private:
   Error prepare();
-  Error step(int number, std::span<const size_t> sequences);
+  std::vector<Pass> passesOf(std::span<const size_t> sequences) const;
+  /// Trains on these sequences; their divergence before.
+  Expected<double> step(int number, std::span<const size_t> sequences);
   Error forward(std::vector<Pass> &passes);
   Error head(std::vector<Pass> &passes);
   Error backward(std::vector<Pass> &passes);
@@ -59,6 +61,8 @@ private:
 } // namespace
 
 static constexpr float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f;
+/// Steps until the rate is reached.
+static constexpr int warmSteps = 5;
 /// Rows of values that a thread takes at once.
 static constexpr size_t grain = 16;
 
@@ -223,7 +227,9 @@ Error Tuner::backward(std::vector<Pass> &passes) {
 /// Adam on all values.
 void Tuner::update(int number) {
   float progress = options.steps > 1 ? float(number - 1) / float(options.steps - 1) : 0;
-  float rate = options.rate * (0.55f + 0.45f * std::cos(3.14159265f * progress));
+  // Adam's first steps go by the whole rate whatever the gradient is: they are shorter.
+  float rate = options.rate * (0.55f + 0.45f * std::cos(3.14159265f * progress)) *
+               std::min(1.0f, float(number) / float(warmSteps));
   float correct1 = 1 - std::pow(beta1, float(number)), correct2 = 1 - std::pow(beta2, float(number));
   for (auto &[name, weight] : weights)
     for (auto [part, state] : llvm::zip(weight.parts, moments[name]))
@@ -241,35 +247,48 @@ void Tuner::update(int number) {
       });
 }
 
-Error Tuner::step(int number, std::span<const size_t> sequences) {
+std::vector<Pass> Tuner::passesOf(std::span<const size_t> sequences) const {
   std::vector<Pass> passes(sequences.size());
   for (auto [pass, index] : llvm::zip(passes, sequences))
     pass.tokens = options.sequences[index];
-  for (auto part : {&Tuner::forward, &Tuner::head, &Tuner::backward})
-    if (Error error = (this->*part)(passes))
-      return error;
+  return passes;
+}
+
+/// The mean divergence of a token, from what `head` found.
+static double meanDivergence(const std::vector<Pass> &passes) {
   double sum = 0;
   size_t tokens = 0;
   for (const Pass &pass : passes) {
     sum += pass.divergence;
     tokens += pass.tokens.size();
   }
-  if (!std::isfinite(sum))
-    return fail("tuning diverged", "step " + std::to_string(number), "a finite divergence", std::to_string(sum),
-                "tune with fewer steps");
+  return sum / double(tokens);
+}
+
+Expected<double> Tuner::step(int number, std::span<const size_t> sequences) {
+  std::vector<Pass> passes = passesOf(sequences);
+  for (auto part : {&Tuner::forward, &Tuner::head, &Tuner::backward})
+    if (Error error = (this->*part)(passes))
+      return error;
+  double divergence = meanDivergence(passes);
+  if (!std::isfinite(divergence))
+    return fail("tuning diverged", "step " + std::to_string(number), "a finite divergence", std::to_string(divergence),
+                "tune at a lower rate");
   update(number);
   if (options.progress)
-    options.progress(number, sum / double(tokens));
-  return Error::success();
+    options.progress(number, divergence);
+  return divergence;
 }
 
 Error Tuner::run() {
   if (Error error = prepare())
     return error;
-  std::vector<size_t> order(options.sequences.size());
+  std::map<std::string, TunableWeight> before = weights;
+  std::vector<size_t> order(options.sequences.size()), first;
   std::iota(order.begin(), order.end(), size_t(0));
   std::mt19937_64 random(options.seed);
   size_t next = order.size();
+  double start = 0;
   for (int number = 1; number <= options.steps; ++number) {
     std::vector<size_t> chosen;
     while (chosen.size() < size_t(std::max(1, options.batch))) {
@@ -281,9 +300,21 @@ Error Tuner::run() {
       }
       chosen.push_back(order[next++]);
     }
-    if (Error error = step(number, chosen))
-      return error;
+    Expected<double> divergence = step(number, chosen);
+    if (!divergence)
+      return divergence.takeError();
+    if (number == 1) {
+      start = *divergence;
+      first = chosen;
+    }
   }
+  // A rate that is too high for a model must not cost it anything.
+  std::vector<Pass> passes = passesOf(first);
+  for (auto part : {&Tuner::forward, &Tuner::head})
+    if (Error error = (this->*part)(passes))
+      return error;
+  if (!(meanDivergence(passes) <= start))
+    weights = std::move(before);
   return Error::success();
 }
 

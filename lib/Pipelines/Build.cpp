@@ -316,13 +316,21 @@ bool Build::calibrate() {
   calibration.tokenizer = options.tokenizer;
   calibration.calibrate.output = statistics;
   calibration.calibrate.threads = options.threads;
+  // Packages are judged by their divergence; SKIM as published takes the text's own tokens.
+  calibration.calibrate.labels = options.allocate.asPublished ? Labels::Text : Labels::Model;
   CalibrateReport calibrated;
   return calibrateModel(calibration, calibrated, failures);
 }
 
 /// Trains what the weights file holds on the divergence from the model.
 bool Build::tune(const std::string &weights) {
-  if (options.tuneSteps <= 0)
+  int steps = options.tuneSteps;
+  if (steps < 0) {
+    bool whole = options.method.empty() || options.method == "auto";
+    bool text = !options.calibration.text.empty() || !options.calibration.tokenIds.empty();
+    steps = whole && text && options.allocate.spends() && !options.allocate.asPublished ? defaultTuneSteps : 0;
+  }
+  if (steps == 0)
     return true;
   CalibrateModelOptions calibration = options.calibration;
   calibration.model = options.model;
@@ -334,7 +342,7 @@ bool Build::tune(const std::string &weights) {
   // Steps of two sequences, one a core on small machines; 256 tokens reach what tables can learn from.
   calibration.length =
       std::min<int64_t>(calibration.length > 0 ? calibration.length : 256, std::min<int64_t>(256, most));
-  calibration.sequences = calibration.text.empty() ? 0 : std::max<int64_t>(1, 2 * options.tuneSteps);
+  calibration.sequences = calibration.text.empty() ? 0 : int64_t(2) * steps;
   Expected<std::vector<std::vector<int32_t>>> sequences = calibrationSequences(calibration, most);
   if (!sequences && !calibration.text.empty()) {
     // A shorter text is seen more than once.
@@ -345,14 +353,14 @@ bool Build::tune(const std::string &weights) {
     return !fails(sequences.takeError());
   TuneOptions tuning;
   tuning.sequences = std::move(*sequences);
-  tuning.steps = options.tuneSteps;
+  tuning.steps = steps;
   tuning.threads = options.threads;
   if (options.tuneRate > 0)
     tuning.rate = options.tuneRate;
   tuning.seed = options.calibration.seed;
-  tuning.progress = [&](int step, double divergence) {
+  tuning.progress = [&, steps](int step, double divergence) {
     if (options.tuneProgress)
-      options.tuneProgress(step, options.tuneSteps, divergence);
+      options.tuneProgress(step, steps, divergence);
   };
   return !fails(tuneWeights(*module, weights, *model, tuning));
 }

@@ -231,6 +231,7 @@ bool skim::calibrateModel(const CalibrateModelOptions &options, CalibrateReport 
                                                {"length", options.length},
                                                {"seed", options.seed},
                                                {"gradients", options.calibrate.gradients},
+                                               {"labels", options.calibrate.labels == Labels::Model ? "model" : "text"},
                                                {"groups", options.calibrate.groups}});
   return !failed(calibrate(*model, calibrateOptions, report));
 }

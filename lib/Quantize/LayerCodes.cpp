@@ -111,10 +111,6 @@ static std::vector<float> diagonalsOf(const Sensitivity &sensitivity) {
   return diagonals;
 }
 
-static RowTile::Grid gridOf(uint8_t term) {
-  return !isUniform(term) ? RowTile::Grid::None : term >= AffineRow ? RowTile::Grid::Affine : RowTile::Grid::Symmetric;
-}
-
 /// Gives a lane the grid that rounds its row best, each value weighted with `importance`.
 static Error chooseGrid(RowTile &tile, int64_t lane, uint8_t term, const float *row, const float *importance,
                         int64_t columns, const std::string &where) {
@@ -126,29 +122,6 @@ static Error chooseGrid(RowTile &tile, int64_t lane, uint8_t term, const float *
                 "keep this layer in 16 bits");
   tile.setGrid(lane, grid.scale, grid.zero);
   return Error::success();
-}
-
-static QuantizedMatrix emptyRows(uint8_t term, DType table, int64_t rows, int64_t columns) {
-  if (!isUniform(term))
-    return emptyCodebook(term, table, rows, columns);
-  QuantizedMatrix result;
-  result.rows = rows;
-  result.columns = columns;
-  for (ComponentSpec &spec : componentsOf(uniformFormatOf(term), rows, columns)) {
-    std::vector<uint8_t> bytes(*tensorBytes(spec.type, spec.shape));
-    result.components.push_back({std::move(spec), std::move(bytes)});
-  }
-  return result;
-}
-
-static void storeUniformRow(QuantizedMatrix &out, int64_t row, unsigned bits, const std::vector<uint8_t> &codes,
-                            float scale, float zero) {
-  packBits(codes.data(), codes.size(), bits, out.components[0].bytes.data() + row * out.components[0].spec.rowBytes);
-  const float numbers[] = {scale, zero};
-  for (size_t i = 1; i < out.components.size(); ++i) {
-    const uint16_t half = f32ToF16(numbers[i - 1]);
-    std::memcpy(out.components[i].bytes.data() + 2 * row, &half, 2);
-  }
 }
 
 static Error checkShapes(const std::string &name, const MatrixView &weights, const Sensitivity &sensitivity) {
@@ -383,10 +356,7 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
         const int64_t n = rows[begin + lane];
         tile.codes(lane, codes.data());
         tile.table(lane, values.data());
-        if (uniform)
-          storeUniformRow(part.matrix, int64_t(begin) + lane, b, codes, tile.tableScale(lane), tile.gridZero(lane));
-        else
-          storeRow(part.matrix, int64_t(begin) + lane, b, options.table, codes, values, tile.tableScale(lane));
+        storeLane(tile, lane, part.matrix, int64_t(begin) + lane, term, options.table);
         result.errors[n] = errors[lane] * sensitivity.rowWeights()[n];
         for (int64_t k = 0; k < columns; ++k)
           decoded[n * columns + k] = values[codes[k]] * (alpha ? alpha[k] : 1.0f);

@@ -277,7 +277,8 @@ void RowTile::setGrid(int64_t lane, float scale, float zero) {
 
 void RowTile::setCodes(int64_t lane, const uint8_t *codes) {
   for (int64_t i = 0; i < columns; ++i)
-    code[i * lanes + lane] = codes[objective->order[i]];
+    code[i * lanes + lane] =
+        uint8_t(isTurned(lane) ? size - 1 - codes[objective->order[i]] : codes[objective->order[i]]);
   known = false;
 }
 

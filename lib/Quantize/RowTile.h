@@ -68,7 +68,7 @@ public:
   /// The lane's grid; scale and zero as stored (f16). The zero is Affine's; a
   /// symmetric scale may be negative (its range has one code more on one side).
   void setGrid(int64_t lane, float scale, float zero);
-  /// The lane's codes, in the columns' own order.
+  /// The lane's codes, in the columns' own order, after its table or grid.
   void setCodes(int64_t lane, const uint8_t *codes);
   /// Only the first `used` lanes count; the others repeat lane 0.
   void fill(int64_t used);

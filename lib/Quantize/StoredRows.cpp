@@ -20,6 +20,63 @@ QuantizedMatrix skim::emptyCodebook(unsigned bits, DType table, int64_t rows, in
   return result;
 }
 
+QuantizedMatrix skim::emptyRows(uint8_t term, DType table, int64_t rows, int64_t columns) {
+  if (!isUniform(term))
+    return emptyCodebook(term, table, rows, columns);
+  QuantizedMatrix result;
+  result.rows = rows;
+  result.columns = columns;
+  for (ComponentSpec &spec : componentsOf(uniformFormatOf(term), rows, columns)) {
+    std::vector<uint8_t> bytes(*tensorBytes(spec.type, spec.shape));
+    result.components.push_back({std::move(spec), std::move(bytes)});
+  }
+  return result;
+}
+
+RowTile::Grid skim::gridOf(uint8_t term) {
+  return !isUniform(term) ? RowTile::Grid::None : term >= AffineRow ? RowTile::Grid::Affine : RowTile::Grid::Symmetric;
+}
+
+void skim::loadLane(RowTile &tile, int64_t lane, const QuantizedMatrix &matrix, int64_t row, uint8_t term,
+                    DType table) {
+  if (isUniform(term)) {
+    float numbers[2] = {0, 0}; // scale and zero
+    for (size_t i = 1; i < matrix.components.size(); ++i) {
+      uint16_t half;
+      std::memcpy(&half, matrix.components[i].bytes.data() + 2 * row, 2);
+      numbers[i - 1] = f16ToF32(half);
+    }
+    tile.setGrid(lane, numbers[0], numbers[1]);
+  } else {
+    std::vector<float> values(size_t(1) << term);
+    const float scale = loadTable(matrix, row, table, values);
+    tile.setTable(lane, values.data(), scale);
+  }
+  std::vector<uint8_t> codes(matrix.columns);
+  unpackBits(matrix.components[0].bytes.data() + row * matrix.components[0].spec.rowBytes, codes.size(), bitsOf(term),
+             codes.data());
+  tile.setCodes(lane, codes.data());
+}
+
+void skim::storeLane(const RowTile &tile, int64_t lane, QuantizedMatrix &matrix, int64_t row, uint8_t term,
+                     DType table) {
+  std::vector<uint8_t> codes(matrix.columns);
+  tile.codes(lane, codes.data());
+  if (!isUniform(term)) {
+    std::vector<float> values(size_t(1) << term);
+    tile.table(lane, values.data());
+    storeRow(matrix, row, term, table, codes, values, tile.tableScale(lane));
+    return;
+  }
+  packBits(codes.data(), codes.size(), bitsOf(term),
+           matrix.components[0].bytes.data() + row * matrix.components[0].spec.rowBytes);
+  const float numbers[] = {tile.tableScale(lane), tile.gridZero(lane)};
+  for (size_t i = 1; i < matrix.components.size(); ++i) {
+    const uint16_t half = f32ToF16(numbers[i - 1]);
+    std::memcpy(matrix.components[i].bytes.data() + 2 * row, &half, 2);
+  }
+}
+
 void skim::storeRow(QuantizedMatrix &out, int64_t row, unsigned bits, DType type, const std::vector<uint8_t> &codes,
                     const std::vector<float> &values, float scale) {
   packBits(codes.data(), codes.size(), bits, out.components[0].bytes.data() + row * out.components[0].spec.rowBytes);

@@ -2,6 +2,7 @@
 #ifndef SKIM_LIB_QUANTIZE_STOREDROWS_H
 #define SKIM_LIB_QUANTIZE_STOREDROWS_H
 
+#include "RowTile.h"
 #include "skim/Quantize/Codebook.h"
 
 #include <vector>
@@ -10,6 +11,13 @@ namespace skim {
 
 /// Components of that shape, all zeros.
 QuantizedMatrix emptyCodebook(unsigned bits, DType table, int64_t rows, int64_t columns);
+
+/// Likewise of rows in a term (RowTerm); `table`: of codebooks.
+QuantizedMatrix emptyRows(uint8_t term, DType table, int64_t rows, int64_t columns);
+RowTile::Grid gridOf(uint8_t term);
+/// A stored row in a term into a lane, whose weights are not touched, and back.
+void loadLane(RowTile &tile, int64_t lane, const QuantizedMatrix &matrix, int64_t row, uint8_t term, DType table);
+void storeLane(const RowTile &tile, int64_t lane, QuantizedMatrix &matrix, int64_t row, uint8_t term, DType table);
 
 /// Puts a row's codes and table (values on the grid of `type` and `scale`) into `out`.
 void storeRow(QuantizedMatrix &out, int64_t row, unsigned bits, DType type, const std::vector<uint8_t> &codes,

@@ -255,7 +255,8 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
   command->add_flag("--requantize", options->build.allocate.requantize, "also layers that arrive quantized");
   command->add_option("--token-ids", options->tokenIds, "calibration sequences of ids, one a line");
   command
-      ->add_option("--tune", options->build.tuneSteps, "steps of training tables and scales on --text or --token-ids")
+      ->add_option("--tune", options->build.tuneSteps,
+                   "steps of training tables and scales on --text or --token-ids (default: 40 for auto, 0: none)")
       ->check(CLI::Range(0, 100000));
   command->add_option("--tune-rate", options->build.tuneRate, "how far a value moves in a step, of its row's size")
       ->check(CLI::Range(1e-6f, 1.0f));

@@ -103,6 +103,10 @@ void skim::tool::addCalibrate(CLI::App &app, Action &action) {
       ->check(CLI::Range(int64_t(2), int64_t(1) << 24));
   command->add_option("--seed", calibrate.seed, "which windows of the text (0: the first)");
   command->add_flag("--no-gradients", options->noGradients, "moments of the inputs only");
+  command
+      ->add_option("--labels", calibrate.calibrate.labels,
+                   "whose next tokens gradients are for: text (default), or model (what a divergence is made of)")
+      ->transform(CLI::Transformer(std::map<std::string, Labels>{{"text", Labels::Text}, {"model", Labels::Model}}));
   command->add_option("--groups", calibrate.calibrate.groups, "guided moments a layer")->check(CLI::Range(1, 64));
   command->add_option("--tokenizer", calibrate.tokenizer, "tokenizer file or folder (default: beside the model)");
   command->add_option("--threads", calibrate.calibrate.threads, "threads (default: all)")->check(CLI::Range(0, 1024));

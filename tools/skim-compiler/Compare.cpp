@@ -22,6 +22,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 
 using namespace skim;
 using namespace skim::tool;
@@ -34,7 +35,7 @@ struct Options {
   std::vector<std::string> methods = {"rtn", "gptq", "awq", "kmeans", "skim-as-published", "auto"};
   int64_t length = 0, sequences = 0;
   unsigned threads = 0;
-  int tune = 0;
+  int tune = -1; // what the method does
   bool keep = false, json = false, resume = false;
 };
 
@@ -57,7 +58,8 @@ public:
 private:
   /// Runs `PROGRAM arguments`; its standard output goes to `output`. The error is its last line.
   Error call(const std::string &program, std::vector<std::string> arguments, const std::string &output);
-  Error makeStatistics();
+  /// The statistics file of a method, calibrated where there is none yet.
+  Expected<std::string> statisticsFor(bool published);
   std::string packageOf(const std::string &method, double bits) const;
   Error make(const std::string &method, double bits);
   /// Scores by text: of each package, then of the base.
@@ -71,7 +73,8 @@ private:
   void draw();
 
   const Options &options;
-  std::string programs, statistics, base;
+  std::string programs, base;
+  std::set<std::string> made;
   std::vector<std::string> texts; // what the columns are called
   Json rows = Json::array();
 };
@@ -102,18 +105,20 @@ Error Comparison::call(const std::string &program, std::vector<std::string> argu
   return fail(program + " " + arguments.front() + " failed", "", "", reason.str());
 }
 
-Error Comparison::makeStatistics() {
-  if (!options.statistics.empty()) {
-    statistics = options.statistics;
-    return Error::success();
-  }
-  statistics = options.output + "/statistics";
-  if (options.resume && llvm::sys::fs::exists(statistics))
-    return Error::success();
-  std::fprintf(stderr, "calibrating\n");
-  std::vector<std::string> arguments = {"calibrate", options.model, "-o", statistics, "--text"};
+Expected<std::string> Comparison::statisticsFor(bool published) {
+  if (!options.statistics.empty())
+    return options.statistics;
+  // As `skim quantize` would calibrate for each.
+  std::string labels = published ? "text" : "model", path = options.output + "/statistics-" + labels;
+  if (made.count(path) || (options.resume && llvm::sys::fs::exists(path)))
+    return path;
+  std::fprintf(stderr, "calibrating, labels of the %s\n", labels.c_str());
+  std::vector<std::string> arguments = {"calibrate", options.model, "-o", path, "--labels", labels, "--text"};
   arguments.insert(arguments.end(), options.text.begin(), options.text.end());
-  return call("skim-compiler", arguments, "");
+  if (Error error = call("skim-compiler", arguments, ""))
+    return error;
+  made.insert(path);
+  return path;
 }
 
 Expected<std::vector<Json>> Comparison::evaluate(const std::vector<std::string> &packages) {
@@ -179,10 +184,13 @@ Error Comparison::make(const std::string &method, double bits) {
   // SKIM's paper, and its ablations.
   bool neither = method == "skim-neither", mixing = method == "skim-mixing", alpha = method == "skim-alpha";
   bool published = method == "skim-as-published" || neither || mixing || alpha;
+  Expected<std::string> statistics = statisticsFor(published);
+  if (!statistics)
+    return statistics.takeError();
   std::vector<std::string> arguments = {"quantize", options.model,
                                         "-o",       package,
                                         "--method", published ? "skim" : method,
-                                        "--stats",  statistics,
+                                        "--stats",  *statistics,
                                         "--bits",   std::to_string(single ? bits + kBaselineAllowance : bits),
                                         "--target", options.target};
   if (published)
@@ -193,8 +201,10 @@ Error Comparison::make(const std::string &method, double bits) {
     arguments.push_back("--no-alpha");
   if (options.threads)
     arguments.insert(arguments.end(), {"--threads", std::to_string(options.threads)});
-  if (options.tune > 0 && method == "auto") {
-    arguments.insert(arguments.end(), {"--tune", std::to_string(options.tune), "--text"});
+  if (method == "auto" && !options.text.empty()) {
+    if (options.tune >= 0)
+      arguments.insert(arguments.end(), {"--tune", std::to_string(options.tune)});
+    arguments.push_back("--text");
     arguments.insert(arguments.end(), options.text.begin(), options.text.end());
   }
   std::filesystem::remove_all(package + ".work", code);
@@ -366,8 +376,6 @@ Error Comparison::run() {
   Stopwatch watch;
   if (std::error_code code = llvm::sys::fs::create_directories(options.output))
     return fail("cannot create folder", options.output, "a folder to write to", code.message());
-  if (Error error = makeStatistics())
-    return error;
   base = options.output + "/base.skim";
   std::error_code code;
   if (!options.resume || !std::filesystem::exists(base + "/manifest.json", code))
@@ -414,7 +422,8 @@ void skim::tool::addCompare(CLI::App &app, Action &action) {
       ->check(CLI::IsMember({"rtn", "gptq", "awq", "kmeans", "skim", "skim-as-published", "skim-neither", "skim-mixing",
                              "skim-alpha", "auto"}))
       ->capture_default_str();
-  command->add_option("--tune", options->tune, "steps of tuning for auto, on --text")->check(CLI::Range(0, 100000));
+  command->add_option("--tune", options->tune, "steps of tuning for auto, on --text (default: as skim quantize)")
+      ->check(CLI::Range(0, 100000));
   command->add_option("--length", options->length, "tokens of a window")->check(CLI::Range(2, 1 << 30));
   command->add_option("--sequences", options->sequences, "windows of each text")->check(CLI::Range(1, 1 << 30));
   command->add_option("--target", options->target, "target of the packages")->capture_default_str();

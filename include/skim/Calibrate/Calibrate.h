@@ -15,11 +15,18 @@ struct CalibrateProgress {
   std::string part;    ///< the first layer of the part
 };
 
+/// Whose next tokens gradients are for.
+enum class Labels {
+  Text,  ///< the text's: squared gradients as SKIM and GuidedQuant take them
+  Model, ///< what the model expects: the Fisher of its own distribution, which is what a divergence from it is made of
+};
+
 struct CalibrateOptions {
   std::string output;
   /// Token ids, at least two each: the last is only a target.
   std::vector<std::vector<int32_t>> sequences;
   bool gradients = true;
+  Labels labels = Labels::Text;
   /// Groups of a layer's outputs with a guided moment each.
   int groups = 1;
   unsigned threads = 0;

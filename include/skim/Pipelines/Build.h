@@ -23,7 +23,8 @@ struct BuildOptions {
   std::string statistics; ///< a statistics file; empty: made from `calibration` where that has texts
   /// Texts or token ids for statistics and tuning.
   CalibrateModelOptions calibration;
-  int tuneSteps = 0;  ///< steps of end-to-end tuning; 0: none
+  /// Steps of end-to-end tuning. Negative: what the method does, defaultTuneSteps for `auto` if there is a text.
+  int tuneSteps = -1;
   float tuneRate = 0; ///< see TuneOptions::rate; 0: its default
   std::vector<std::string> targets = {"cpu"};
   /// Compiling a package: leave out the targets that it has and `targets` does not name.

@@ -6,10 +6,13 @@
 #include "skim/Quantize/Codebook.h"
 #include "skim/Quantize/Gptq.h"
 #include "skim/Quantize/RoundToNearest.h"
+#include "skim/Quantize/RowCoupling.h"
 #include "skim/Quantize/Skim.h"
 #include "skim/Support/Float16.h"
 #include "skim/Support/Sha256.h"
 #include "skim/Transforms/QuantizeWeights.h"
+
+#include <numeric>
 
 using namespace mlir;
 using namespace skim;
@@ -155,9 +158,29 @@ Error CalibratedQuantizer::codebook(Work &work, CodebookAttr attr) {
                               : quantizeLayer(work.layer, work.view(), *work.sensitivity, format.bits, codes);
   if (!matrix)
     return matrix.takeError();
+  if (work.method != "kmeans") {
+    FinishedLayer whole;
+    whole.parts.push_back({static_cast<uint8_t>(format.bits), std::move(*matrix)});
+    whole.permutation.resize(work.rows);
+    std::iota(whole.permutation.begin(), whole.permutation.end(), 0u);
+    if (Error error = couple(work, format.table, whole))
+      return error;
+    *matrix = std::move(whole.parts.front().matrix);
+  }
   work.take(*matrix);
   decodeCodebook(*matrix, format, work.decoded.data(), work.columns, options.threads);
   return Error::success();
+}
+
+/// Rows with each other's errors in view, where the statistics tell how they meet.
+Error CalibratedQuantizer::couple(Work &work, DType table, FinishedLayer &layer) {
+  const LayerStatistics *facts = statistics->find(work.layer);
+  if (!facts || facts->outputMoment.empty())
+    return Error::success();
+  CouplingOptions coupling;
+  coupling.table = table;
+  coupling.threads = options.threads;
+  return coupleRows(work.layer, layer, facts->outputMoment, work.view(), *work.sensitivity, coupling);
 }
 
 /// What a permutation of rows stores.
@@ -200,7 +223,11 @@ Expected<FinishedLayer> CalibratedQuantizer::finish(Work &work, std::span<const 
   finish.threads = options.threads;
   if (plan->asPublished)
     finish.rounds = 0;
-  return finishLayer(work.layer, *recorded, widths, work.view(), *work.sensitivity, finish);
+  Expected<FinishedLayer> finished = finishLayer(work.layer, *recorded, widths, work.view(), *work.sensitivity, finish);
+  if (finished && !plan->asPublished)
+    if (Error error = couple(work, finish.table, *finished))
+      return error;
+  return finished;
 }
 
 /// Puts parts where the encoding has them.

@@ -69,6 +69,7 @@ private:
   Error planned(Work &work, mlir::Attribute format);
   Error scaled(Work &work, ScaledAttr format);
   Expected<FinishedLayer> finish(Work &work, std::span<const uint8_t> widths);
+  Error couple(Work &work, DType table, FinishedLayer &layer);
   Error store(Work &work, mlir::Attribute encoding, FinishedLayer &finished);
   Error uniform(Work &work, UniformAttr format);
   Error scaledUniform(Work &work, ScaledAttr format, UniformAttr inner, llvm::ArrayRef<SharedInput> peers);
