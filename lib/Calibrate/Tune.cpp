@@ -67,20 +67,32 @@ static constexpr int warmSteps = 5;
 static constexpr size_t grain = 16;
 
 Error Tuner::prepare() {
-  for (auto &[name, weight] : weights)
-    for (TunablePart &part : weight.parts) {
-      Moments state;
-      state.first.assign(part.values().size(), 0.0f);
-      state.second = state.gradient = state.first;
-      for (int64_t row = 0; row < part.numRows(); ++row) {
-        double squares = 0;
-        for (int64_t i = 0; i < part.valuesPerRow(); ++i)
-          squares +=
-              double(part.values()[row * part.valuesPerRow() + i]) * part.values()[row * part.valuesPerRow() + i];
-        state.unit.push_back(static_cast<float>(std::sqrt(squares / double(part.valuesPerRow()))));
+  for (size_t part = 0; part < model.head(); ++part) {
+    Expected<PartWeights> dense = model.load(part);
+    if (!dense)
+      return dense.takeError();
+    Expected<PartWeights> student = quantized(part, *dense);
+    if (!student)
+      return student.takeError();
+    for (const PartLayer &layer : model.layers(part)) {
+      auto found = weights.find(layer.name);
+      if (found == weights.end())
+        continue;
+      const float *exact = dense->arrays[layer.weight].data(), *decoded = student->arrays[layer.weight].data();
+      for (TunablePart &values : found->second.parts) {
+        Moments state;
+        state.first.assign(values.values().size(), 0.0f);
+        state.second = state.gradient = state.first;
+        for (int64_t stored = 0; stored < values.numRows(); ++stored) {
+          double squares = 0;
+          for (int64_t at = values.rowOf(stored) * layer.columns, end = at + layer.columns; at < end; ++at)
+            squares += (double(decoded[at]) - exact[at]) * (double(decoded[at]) - exact[at]);
+          state.unit.push_back(static_cast<float>(std::sqrt(squares / double(std::max<int64_t>(1, layer.columns)))));
+        }
+        moments[layer.name].push_back(std::move(state));
       }
-      moments[name].push_back(std::move(state));
     }
+  }
   return Error::success();
 }
 

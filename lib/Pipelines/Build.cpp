@@ -362,7 +362,7 @@ bool Build::tune(const std::string &weights) {
     if (options.tuneProgress)
       options.tuneProgress(step, steps, divergence);
   };
-  return !fails(tuneWeights(*module, weights, *model, tuning));
+  return !fails(tuneWeights(*module, weights, statistics, *model, tuning));
 }
 
 bool Build::allocate() {

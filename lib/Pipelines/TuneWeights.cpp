@@ -3,12 +3,15 @@
 #include "TuneWeights.h"
 
 #include "skim/Analysis/WeightReader.h"
+#include "skim/Quantize/Sensitivity.h"
+#include "skim/Quantize/Statistics.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/Float16.h"
 #include "skim/Transforms/QuantizeWeights.h"
 #include "llvm/Support/Endian.h"
 
 #include <fcntl.h>
+#include <set>
 #include <unistd.h>
 
 using namespace mlir;
@@ -158,8 +161,61 @@ Error WeightTuner::store() {
   return Error::success();
 }
 
-Error skim::tuneWeights(ModuleOp quantized, const std::string &weights, const BlockModel &model,
-                        const TuneOptions &options) {
+/// Errors of the tuned weights on the linears, part by part of the model.
+static Error judge(ModuleOp quantized, const std::map<std::string, TunableWeight> &weights,
+                   const std::string &statisticsPath, const BlockModel &model, unsigned threads) {
+  std::optional<Statistics> statistics;
+  if (!statisticsPath.empty()) {
+    Expected<Statistics> opened = Statistics::open(statisticsPath);
+    if (!opened)
+      return opened.takeError();
+    statistics.emplace(std::move(*opened));
+  }
+  std::map<std::string, WeightErrors> found;
+  std::set<std::string> judged; // where statistics know the layer
+  for (size_t part = 0; part < model.head(); ++part) {
+    Expected<PartWeights> dense = model.load(part);
+    if (!dense)
+      return dense.takeError();
+    for (const PartLayer &layer : model.layers(part)) {
+      auto tuned = weights.find(layer.name);
+      if (tuned == weights.end())
+        continue;
+      std::vector<float> decoded(layer.rows * layer.columns);
+      tuned->second.decode(decoded.data(), threads);
+      const LayerStatistics *facts = statistics ? statistics->find(layer.name) : nullptr;
+      Expected<Sensitivity> sensitivity =
+          facts ? Sensitivity::create(*facts, layer.rows, layer.name) : Sensitivity::unit(layer.rows, layer.columns);
+      if (!sensitivity)
+        return sensitivity.takeError();
+      if (facts)
+        judged.insert(layer.name);
+      found[layer.name] =
+          WeightErrors::of(MatrixView(dense->arrays[layer.weight].data(), layer.rows, layer.columns),
+                           MatrixView(decoded.data(), layer.rows, layer.columns), *sensitivity, threads);
+    }
+  }
+  Builder builder(quantized.getContext());
+  quantized.walk([&](LinearOp linear) {
+    std::string name = linear.getLayer().value_or("").str();
+    auto errors = found.find(name);
+    if (errors == found.end())
+      return;
+    auto set = [&](StringRef attribute, double value) {
+      linear->setAttr(attribute, builder.getF32FloatAttr(static_cast<float>(value)));
+    };
+    const WeightErrors &is = errors->second;
+    set(kErrorAttr, is.squaredNorm > 0 ? is.squaredError / is.squaredNorm : 0);
+    if (judged.count(name)) {
+      set(kOutputErrorAttr, is.outputError);
+      set(kLossErrorAttr, is.lossError);
+    }
+  });
+  return Error::success();
+}
+
+Error skim::tuneWeights(ModuleOp quantized, const std::string &weights, const std::string &statistics,
+                        const BlockModel &model, const TuneOptions &options) {
   WeightTuner tuner(weights);
   if (Error error = tuner.open())
     return error;
@@ -174,5 +230,7 @@ Error skim::tuneWeights(ModuleOp quantized, const std::string &weights, const Bl
     return fail("nothing to tune", "--tune", "linears in uniform or codebook formats", "none");
   if (Error error = tune(model, tuner.weights, options))
     return error;
-  return tuner.store();
+  if (Error error = tuner.store())
+    return error;
+  return judge(quantized, tuner.weights, statistics, model, options.threads);
 }

@@ -12,8 +12,10 @@ namespace skim {
 /// Tunes the tables and scales of all linears of `quantized`, whose externals
 /// lie in the file `weights`, and writes them there in their stored types.
 /// Formats without such numbers (dense, block_float, planes) stay as they are.
-Error tuneWeights(mlir::ModuleOp quantized, const std::string &weights, const BlockModel &model,
-                  const TuneOptions &options);
+/// The linears' errors in the ledger become those of the tuned weights, with
+/// `statistics` (a file, or empty) also those of outputs and loss.
+Error tuneWeights(mlir::ModuleOp quantized, const std::string &weights, const std::string &statistics,
+                  const BlockModel &model, const TuneOptions &options);
 
 } // namespace skim
 

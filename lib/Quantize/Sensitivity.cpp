@@ -229,3 +229,24 @@ std::vector<double> Sensitivity::rowErrors(const MatrixView &weights, const Matr
   }
   return errors;
 }
+
+WeightErrors WeightErrors::of(const MatrixView &weights, const MatrixView &decoded, const Sensitivity &sensitivity,
+                              unsigned threads) {
+  WeightErrors result;
+  for (int64_t n = 0; n < weights.rows; ++n)
+    for (int64_t k = 0; k < weights.columns; ++k) {
+      double weight = weights.row(n)[k], delta = weight - decoded.row(n)[k];
+      result.squaredError += delta * delta;
+      result.squaredNorm += weight * weight;
+    }
+  std::vector<float> zeros(weights.columns);
+  MatrixView nothing(zeros.data(), weights.rows, weights.columns, 0);
+  auto sum = [&](const MatrixView &other, ErrorMeasure measure) {
+    std::vector<double> errors = sensitivity.rowErrors(weights, other, measure, threads);
+    return std::accumulate(errors.begin(), errors.end(), 0.0);
+  };
+  double norm = sum(nothing, ErrorMeasure::LFull);
+  result.outputError = norm > 0 ? sum(decoded, ErrorMeasure::LFull) / norm : 0;
+  result.lossError = sum(decoded, ErrorMeasure::LossWeighted);
+  return result;
+}

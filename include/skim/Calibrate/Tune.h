@@ -25,10 +25,11 @@ struct TuneOptions {
   std::vector<std::vector<int32_t>> sequences;
   int steps = defaultTuneSteps;
   int batch = 2;
-  /// Adam's (0.9, 0.95); a value moves by about rate × the root mean square of
-  /// its row's values a step. Falls by a cosine to a tenth. Ten times the default
-  /// spoils a model of 135M at once, and does not recover in 30 steps.
-  float rate = 0.0015f;
+  /// Adam's (0.9, 0.95), in units of the root mean square of its row's quantization
+  /// error: about as far as a value moves in a step. Rows of many bits are exact
+  /// already, and move little. Falls by a cosine to a tenth. Ten times the
+  /// default spoils a model of 135M at once, and does not recover in 30 steps.
+  float rate = 0.005f;
   uint64_t seed = 0;
   unsigned threads = 0; ///< 0: all CPUs; the result does not depend on it
   /// Told after every step: its number from 1 and the mean divergence of its tokens before it.

@@ -106,6 +106,17 @@ private:
   std::vector<float> weightOfRow, element;
 };
 
+/// What a package's ledger says of a weight.
+struct WeightErrors {
+  double squaredError = 0, squaredNorm = 0; ///< Σ(w − ŵ)², Σw²
+  double outputError = 0;                   ///< Σ δHδᵀ ÷ Σ wHwᵀ: relative squared error of the layer's output
+  double lossError = 0;                     ///< Σ δHgδᵀ · row weight
+
+  /// `decoded`: ŵ.
+  static WeightErrors of(const MatrixView &weights, const MatrixView &decoded, const Sensitivity &sensitivity,
+                         unsigned threads = 0);
+};
+
 } // namespace skim
 
 #endif // SKIM_QUANTIZE_SENSITIVITY_H

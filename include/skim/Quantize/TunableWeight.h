@@ -31,6 +31,8 @@ public:
   /// How many of them a stored row has.
   int64_t valuesPerRow() const { return perRow; }
   int64_t numRows() const { return static_cast<int64_t>(rows.size()); }
+  /// Where a stored row lies in the weight.
+  int64_t rowOf(int64_t stored) const { return rows[stored]; }
 
   /// Stored rows [begin, end) into `weight` [N, columns], each at its place.
   void decode(int64_t begin, int64_t end, const float *alpha, float *weight) const;
@@ -39,8 +41,9 @@ public:
   void accumulate(int64_t begin, int64_t end, const float *alpha, const float *weightGradient, float *out) const;
 
   /// The components of `matrix` with the trained values in place of the old
-  /// ones, in their stored type. Int8 tables keep the order of their codes.
-  void store(QuantizedMatrix &matrix) const;
+  /// ones, in their stored type, which the values then are, too. Int8 tables
+  /// keep the order of their codes.
+  void store(QuantizedMatrix &matrix);
 
 private:
   bool isCodebook = true;

@@ -401,22 +401,7 @@ Expected<CalibratedWeight> CalibratedQuantizer::quantize(const std::string &laye
                   found == work.components.end() ? "none" : std::to_string(found->second.size()) + " bytes");
     result.components.push_back(std::move(found->second));
   }
-  for (size_t i = 0; i < work.weights.size(); ++i) {
-    double delta = double(work.weights[i]) - work.decoded[i];
-    result.squaredError += delta * delta;
-    result.squaredNorm += double(work.weights[i]) * work.weights[i];
-  }
-  MatrixView decoded(work.decoded.data(), work.rows, work.columns);
-  std::vector<float> zeros(work.columns);
-  MatrixView nothing(zeros.data(), work.rows, work.columns, 0);
-  auto sum = [&](const MatrixView &other, ErrorMeasure measure) {
-    double total = 0;
-    for (double error : work.sensitivity->rowErrors(work.view(), other, measure, options.threads))
-      total += error;
-    return total;
-  };
-  double norm = sum(nothing, ErrorMeasure::LFull);
-  result.outputError = norm > 0 ? sum(decoded, ErrorMeasure::LFull) / norm : 0;
-  result.lossError = sum(decoded, ErrorMeasure::LossWeighted);
+  result.errors = WeightErrors::of(work.view(), MatrixView(work.decoded.data(), work.rows, work.columns),
+                                   *work.sensitivity, options.threads);
   return result;
 }

@@ -28,9 +28,7 @@ struct CalibratedOptions {
 /// A weight with its components' bytes, in the order of getComponents.
 struct CalibratedWeight {
   std::vector<std::vector<uint8_t>> components;
-  double squaredError = 0, squaredNorm = 0; ///< Σ(w − ŵ)², Σw²
-  double outputError = 0;                   ///< Σ δHδᵀ ÷ Σ wHwᵀ: relative squared error of the layer's output
-  double lossError = 0;                     ///< Σ δHgδᵀ · row weight
+  WeightErrors errors;
 };
 
 /// A linear that reads the same input as others; α is found for all of them together.

@@ -224,8 +224,9 @@ Expected<WeightResult> WeightWriter::write(const CalibratedWeight &weight, size_
       return error;
     result.storedBytes += bytes.size();
   }
-  result.error = weight.squaredNorm > 0 ? weight.squaredError / weight.squaredNorm : 0;
-  result.outputError = weight.outputError;
-  result.lossError = weight.lossError;
+  const WeightErrors &errors = weight.errors;
+  result.error = errors.squaredNorm > 0 ? errors.squaredError / errors.squaredNorm : 0;
+  result.outputError = errors.outputError;
+  result.lossError = errors.lossError;
   return result;
 }

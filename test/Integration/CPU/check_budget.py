@@ -79,11 +79,18 @@ check(os.stat("stats.record").st_mtime_ns == record, "recorded twice")
 quantize("b", "--plan", "b.skim/plan.json", "--stats", "stats")
 check(digest("b") == expected, "from the plan")
 os.remove("stats.record")
-quantize("b", "--bits", 3, "--token-ids", "ids")
+# By itself it calibrates with the model's own labels, and tunes.
+skim("calibrate", MODEL, "--token-ids", "ids", "--labels", "model", "-o", "own")
+quantize("b", "--bits", 3, "--stats", "own")
+expected = digest("b")
+quantize("b", "--bits", 3, "--token-ids", "ids", "--tune", 0)
 check(digest("b") == expected, "calibrated by itself")
+quantize("b", "--bits", 3, "--token-ids", "ids")
+check(digest("b") != expected, "tuned by itself")
 check(sorted(os.listdir("b.skim")) == sorted(set(os.listdir("b.skim")) & {"manifest.json", "model.mlirbc", "plan.json", "targets", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "weights.safetensors"}), os.listdir("b.skim"))
 
 # Rows may be uniform codes: where they are short, tables are most of what codebooks store.
+quantize("b", "--bits", 3, "--stats", "stats")
 three = divergence("b")
 letters = "".join(layer["widths"] for layer in json.load(open("b.skim/plan.json"))["layers"].values())
 check(any(letter.isalpha() for letter in letters) and any(letter.isdigit() for letter in letters), sorted(set(letters)))
@@ -108,12 +115,18 @@ for options in ([], ["--no-mixing"], ["--no-alpha"], ["--no-mixing", "--no-alpha
 
 # Tuning brings the model nearer to the one that it is trained on, the same on any number of threads.
 codebooks = divergence("c")
-quantize("b", "--bits", 3, "--stats", "stats", "--method", "skim", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.004)
+before = quantize("b", "--bits", 3, "--stats", "stats", "--method", "skim")
+after = quantize("b", "--bits", 3, "--stats", "stats", "--method", "skim", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.05)
+# The ledger tells of the tuned weights.
+for old, new in zip(before["layers"], after["layers"]):
+    if old["kind"] == "linear" and old["name"] != "lm_head":
+        for key in ("error", "output_error", "loss_error"):
+            check(0.2 < new[key] / old[key] < 5 and new[key] != old[key], key, old, new)
 check(divergence("b") < 0.9 * codebooks, codebooks, divergence("b"))
-quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.004)
+quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.05)
 check(divergence("b") < three, three, divergence("b"))
 tuned = digest("b")
-quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.004, "--threads", 7)
+quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.05, "--threads", 7)
 check(digest("b") == tuned, "tuned on 7 threads")
 
 # The comparison: a table, CSV, JSON and, with matplotlib, a picture. One pass over every text for all packages.
