@@ -48,6 +48,10 @@ config.substitutions.append(("%models", os.path.abspath(models)))
 if os.path.isdir(models):
     config.available_features.add("models")
 
+# Assembler and disassembler of NVIDIA's machine code.
+if lit.util.which("ptxas") and lit.util.which("nvdisasm"):
+    config.available_features.add("sass")
+
 try:
     flags = open("/proc/cpuinfo").read()
 except OSError:

@@ -10,6 +10,7 @@
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Target/CPU/AssignLayouts.h"
 #include "skim/Target/CPU/GenerateCPU.h"
+#include "skim/Target/GPU/GenerateGPULinear.h"
 #include "skim/Target/GPU/SimulateGPU.h"
 #include "skim/Transforms/AllocateBits.h"
 #include "skim/Transforms/AssignEncodings.h"
@@ -38,7 +39,9 @@ void skim::registerAllPasses() {
   registerDifferentiate();
   registerFuseLinears();
   registerGenerateCPU();
+  registerGenerateGPULinear();
   registerLinalgToSkim();
+  registerLowerGPUPipeline();
   registerLowerLane();
   registerOutlineBlocks();
   registerQuantizeWeights();

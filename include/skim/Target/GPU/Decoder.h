@@ -114,6 +114,8 @@ protected:
   /// Zeros are in the form of zeroPair().
   Values integerPairs(DeviceBuilder &b, const Values &codes, int64_t bits, llvm::ArrayRef<Value> zeros,
                       int64_t offset) const;
+  /// The same of a step's words in order `split`, with fewer shifts where floats have room for them.
+  Values integersOf(DeviceBuilder &b, const Values &words, llvm::ArrayRef<Value> zeros, int64_t offset) const;
   /// An integer zero point (i32) for integerPairs.
   Value zeroPair(DeviceBuilder &b, Value integer, int64_t bits) const;
   /// The words of a step of canonical rows that lie otherwise than LSB first.

@@ -208,6 +208,24 @@ Values Decoder::integerPairs(DeviceBuilder &b, const Values &codes, int64_t bits
   return pairs;
 }
 
+Values Decoder::integersOf(DeviceBuilder &b, const Values &words, ArrayRef<Value> zeros, int64_t offset) const {
+  int64_t width = words.size() > 1 ? bits() : 4;
+  if (context.bf16 || words.size() > 1)
+    return integerPairs(b, codePairs(b, words), width, zeros, offset);
+  // Codes four bits up are 1024 + 16q, a sixteenth of which is 64 + q.
+  Values pairs;
+  Type type = half(b);
+  for (int64_t p = 0; p < 4; p += 2) {
+    Value word = b.shrWord(words[0], 4 * p);
+    auto zero = [&](int64_t i) { return zeros.empty() ? zeroPair(b, b.i32(offset), width) : zeros[i]; };
+    pairs.push_back(b.subPairs(b.orWord(b.andWord(word, 0x000f000f), 0x64006400), zero(p), type));
+    Value shift = b.fmaPairs(zero(p + 1), b.word(0xbc00bc00), b.word(0x63806380), type); // 960 − (1024 + z)
+    pairs.push_back(
+        b.fmaPairs(b.orWord(b.andWord(word, 0x00f000f0), 0x64006400), b.word(0x2c002c00), shift, type)); // 1/16
+  }
+  return pairs;
+}
+
 //===----------------------------------------------------------------------===//
 // Tables in registers
 //===----------------------------------------------------------------------===//

@@ -39,12 +39,15 @@ public:
     return b.toFloat(groupElement(b, components[1], tile, half, group, b.f16()));
   }
   Value zero(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half, Value group) const override {
-    return b.splatPair(b.intToF32(b.zeroExtend(groupElement(b, components[2], tile, half, group, b.i8()), b.i32())),
-                       this->half(b));
+    Value integer = b.zeroExtend(groupElement(b, components[2], tile, half, group, b.i8()), b.i32());
+    return context.bf16 ? b.splatPair(b.intToF32(integer), b.bf16()) : zeroPair(b, integer, 8);
   }
 
   Values pairs(DeviceBuilder &b, const Values &, ArrayRef<Value> zeros, const Values &words) const override {
-    Values numbers = integerPairs(b, codePairs(b, words), std::max<int64_t>(bits(), 3), {}, 0);
+    if (!context.bf16)
+      return integersOf(b, words, zeros, 0);
+    // 128 + z has no place in bf16.
+    Values numbers = integersOf(b, words, {}, 0);
     for (auto [number, zero] : llvm::zip(numbers, zeros))
       number = b.subPairs(number, zero, half(b));
     return numbers;

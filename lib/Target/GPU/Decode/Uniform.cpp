@@ -46,10 +46,9 @@ public:
   }
 
   Values pairs(DeviceBuilder &b, const Values &, ArrayRef<Value> zeros, const Values &words) const override {
-    Values codes = codePairs(b, words);
     if (!attr.getZeroType())
-      return integerPairs(b, codes, bits(), zeros, int64_t(1) << (bits() - 1));
-    Values numbers = integerPairs(b, codes, bits(), {}, 0);
+      return integersOf(b, words, zeros, int64_t(1) << (bits() - 1));
+    Values numbers = integersOf(b, words, {}, 0);
     for (auto [number, zero] : llvm::zip(numbers, zeros))
       number = b.subPairs(number, zero, half(b));
     return numbers;
