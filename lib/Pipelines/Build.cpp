@@ -19,6 +19,7 @@
 #include "skim/Support/Sha256.h"
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/CPU/Step.h"
+#include "skim/Target/GPU/SimulatorLibrary.h"
 #include "skim/Transforms/AssignModes.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
@@ -96,6 +97,7 @@ private:
   Expected<CalibrationFiles> calibrationFiles();
   bool describe();
   bool generate();
+  bool generateDevices();
   /// A file of the package that is compiled, into the new one.
   Error adopt(const JsonCursor &manifest, const std::string &folder, const std::string &name);
   Error readTargets(const JsonCursor &manifest);
@@ -117,6 +119,7 @@ private:
   bool ownStatistics = false; // made for this build alone
   Manifest manifest;
   std::vector<TargetInfo> targets;
+  std::vector<GPUTarget> devices;
   /// Targets of a package that is compiled which stay as they are.
   struct Kept {
     std::string name, code, weights;
@@ -436,6 +439,43 @@ bool Build::generate() {
   return true;
 }
 
+/// Simulated GPUs: weights in tiles, kernels as code of this host.
+bool Build::generateDevices() {
+  for (const GPUTarget &target : devices) {
+    OwningOpRef<ModuleOp> own = module->clone();
+    if (!runPasses(*own, [&](OpPassManager &manager) { buildFusePipeline(manager, "f32", "", options.layout); }))
+      return false;
+    bool first = targets.empty() && &target == &devices.front();
+    if (first && kept.empty())
+      manifest.setModes(*own);
+    if (first && finishPhase(Phase::Fuse, *own))
+      return false;
+    OwningOpRef<ModuleOp> code;
+    Expected<device::StepProgram> program = [&]() -> Expected<device::StepProgram> {
+      Diagnostics diagnostics(&context, failures);
+      return device::generateStep(*own, target, code);
+    }();
+    if (!program)
+      return !fails(program.takeError());
+    if (program->context == 0)
+      program->context = contextOf(*own);
+    Expected<TargetInfo> host = parseCPUTarget("cpu");
+    if (!host)
+      return !fails(host.takeError());
+    int64_t sampleScratch = generateSampler(*code, *host, program->vocabulary);
+    if (finishPhase(Phase::Generate, *code))
+      return false;
+    std::string folder = "targets/" + targetFolder(target.name);
+    std::string file = folder + "/model.so", weights = folder + "/weights.safetensors";
+    if (fails(work->makeFolder(folder)) || fails(emitSimulation(*code, work->file(file))) ||
+        fails(writeDeviceWeights(work->file("weights.safetensors"), stored, work->file(weights), *program,
+                                 options.threads)) ||
+        fails(manifest.addDevice(*program, target, *host, sampleScratch, work->workPath(), file, weights)))
+      return false;
+  }
+  return true;
+}
+
 /// The first target's layouts become those of weights.safetensors; targets with
 /// others have a file of their own.
 Expected<std::string> Build::placeWeights(const ProgramInfo &program, const std::string &folder) {
@@ -621,6 +661,14 @@ Error Build::adoptTargets(const JsonCursor &manifest, const std::string &folder)
 bool Build::run() {
   // What can be wrong before any work is done.
   for (const std::string &name : options.targets) {
+    if (StringRef(name).starts_with("nvidia-sim")) {
+      Expected<GPUTarget> device = parseGPUTarget(name);
+      if (!device)
+        return !fails(device.takeError());
+      device->name = "nvidia-sim:" + device->chip;
+      devices.push_back(std::move(*device));
+      continue;
+    }
     Expected<TargetInfo> target = parseCPUTarget(name);
     if (!target)
       return !fails(target.takeError());
@@ -638,7 +686,7 @@ bool Build::run() {
   bool isPackage = llvm::sys::fs::is_directory(options.model);
   if (!(isPackage ? load() : import()))
     return stop && failures.empty();
-  if (!generate())
+  if (!generate() || !generateDevices())
     return stop && failures.empty();
   return !fails(manifest.write(options, work->workPath())) && !fails(work->commit());
 }

@@ -324,6 +324,41 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
   return Error::success();
 }
 
+Error Manifest::addDevice(const device::StepProgram &program, const GPUTarget &target, const TargetInfo &host,
+                          int64_t sampleScratch, const std::string &folder, const std::string &code,
+                          const std::string &weightsFile) {
+  Expected<Json> facts = describeFile(folder + "/" + code), launches = parseJson(program.launches, "launches");
+  if (!facts)
+    return facts.takeError();
+  if (!launches)
+    return launches.takeError();
+  Json weights = Json::array(), weightBytes = Json::array(), caches = Json::array();
+  for (const device::StepWeight &weight : program.weights) {
+    weights.push_back(weight.name);
+    weightBytes.push_back(weight.type.getNumElements() * weight.type.getElementTypeBitWidth() / 8);
+  }
+  for (const device::StepCache &cache : program.caches)
+    caches.push_back({{"heads", cache.heads}, {"dim", cache.dim}, {"bytes_per_element", cache.bytesPerElement}});
+  Json entry = {{"abi", SKIM_ABI_VERSION},
+                {"target", target.name},
+                {"code", code},
+                {"code_sha256", (*facts)["sha256"]},
+                {"weights_file", weightsFile},
+                {"weights", std::move(weights)},
+                {"weight_bytes", std::move(weightBytes)},
+                {"caches", std::move(caches)},
+                {"vocabulary", program.vocabulary},
+                {"context", program.context},
+                {"max_rows", program.maxRows},
+                {"scratch", {{"fixed", 0}, {"per_row", 0}, {"per_thread", 0}}},
+                {"sample_scratch", sampleScratch},
+                {"cpu_features", host.requiredFeatures},
+                {"launches", std::move(*launches)}};
+  entry["sha256"] = sha256(dumpJson(entry));
+  json["targets"][target.name] = std::move(entry);
+  return Error::success();
+}
+
 Error Manifest::write(const BuildOptions &options, const std::string &folder) {
   json["version"] = 1;
   json["skim"] = "0.1.0";

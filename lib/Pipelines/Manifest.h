@@ -7,6 +7,7 @@
 #include "skim/Support/Json.h"
 #include "skim/Target/CPU/Step.h"
 #include "skim/Target/CPU/TargetInfo.h"
+#include "skim/Target/GPU/Step.h"
 
 #include <string>
 
@@ -36,6 +37,10 @@ public:
   /// and its weights inside the package.
   Error addTarget(const ProgramInfo &program, const TargetInfo &target, const std::string &folder,
                   const std::string &code, const std::string &weights);
+  /// The same of a simulated GPU, whose code runs on `host`.
+  Error addDevice(const device::StepProgram &program, const GPUTarget &target, const TargetInfo &host,
+                  int64_t sampleScratch, const std::string &folder, const std::string &code,
+                  const std::string &weights);
   /// A target's entry as another package has it.
   void keepTarget(const std::string &name, const Json &entry) { json["targets"][name] = entry; }
   /// Adds sizes and hashes of all files and writes manifest.json.

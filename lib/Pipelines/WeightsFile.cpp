@@ -2,6 +2,7 @@
 
 #include "WeightsFile.h"
 
+#include "skim/Skim/SkimOps.h"
 #include "skim/Support/Safetensors.h"
 
 #include <numeric>
@@ -112,6 +113,55 @@ Error skim::rewriteWeights(const std::string &from, const StoredLayouts &have, c
       if (Error error = writer->write(index, row * rowBytes, piece))
         return error;
     }
+    file->release(tensor);
+  }
+  return writer->finish();
+}
+
+Error skim::writeDeviceWeights(const std::string &from, const StoredLayouts &have, const std::string &to,
+                               const device::StepProgram &program, unsigned threads) {
+  Expected<SafetensorsFile> file = SafetensorsFile::open(from, MappedFile::Access::Sequential);
+  if (!file)
+    return file.takeError();
+  std::vector<const TensorInfo *> sources;
+  std::vector<TensorSpec> specs;
+  for (const device::StepWeight &weight : program.weights) {
+    // Whatever else the file has the name for: the IR says where the bytes are.
+    auto external = weight.source.getDefiningOp<ExternalOp>();
+    const TensorInfo *found = nullptr;
+    for (const TensorInfo &tensor : file->tensors())
+      if (external && tensor.offset == static_cast<uint64_t>(external.getOffset()) &&
+          tensor.bytes ==
+              static_cast<uint64_t>(weight.type.getNumElements()) * weight.type.getElementTypeBitWidth() / 8)
+        found = &tensor;
+    if (!found)
+      return fail("code and weights disagree", weight.name, "a tensor of the package's weights", "none");
+    sources.push_back(found);
+    specs.push_back({weight.name, found->type, found->shape});
+  }
+  Expected<SafetensorsWriter> writer = SafetensorsWriter::create(to, std::move(specs), file->metadata());
+  if (!writer)
+    return writer.takeError();
+  std::vector<uint8_t> canonical, tiled;
+  for (size_t index = 0; index < sources.size(); ++index) {
+    const TensorInfo &tensor = *sources[index];
+    std::span<const uint8_t> bytes = file->bytes(tensor);
+    Expected<TurnedCodes> old = codesOf(have, tensor);
+    if (!old)
+      return old.takeError();
+    if (old->block) {
+      canonical.resize(bytes.size());
+      unpackCodes(*old, bytes, canonical, threads);
+      bytes = canonical;
+    }
+    const TiledComponent &tiles = program.weights[index].tiles;
+    if (tiles.kind != TiledComponent::Canonical) {
+      tiled.resize(bytes.size());
+      packTiles(tiles, bytes, tiled, threads);
+      bytes = tiled;
+    }
+    if (Error error = writer->write(index, bytes))
+      return error;
     file->release(tensor);
   }
   return writer->finish();

@@ -4,6 +4,7 @@
 
 #include "skim/Support/Json.h"
 #include "skim/Target/CPU/Step.h"
+#include "skim/Target/GPU/Step.h"
 
 #include <map>
 #include <string>
@@ -27,6 +28,11 @@ Expected<StoredLayouts> readLayouts(const JsonCursor &target);
 /// replaced when it is complete.
 Error rewriteWeights(const std::string &from, const StoredLayouts &have, const std::string &to,
                      const StoredLayouts &want, unsigned threads);
+
+/// Writes what a device's kernels read to `to`, from the tensors of `from`, which
+/// lie as `have` says. A weight may be there twice, in two forms.
+Error writeDeviceWeights(const std::string &from, const StoredLayouts &have, const std::string &to,
+                         const device::StepProgram &program, unsigned threads);
 
 } // namespace skim
 

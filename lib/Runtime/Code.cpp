@@ -22,7 +22,7 @@ static std::string lastLoaderError() {
   return text ? text : "no such symbol";
 }
 
-Expected<Code> Code::load(const std::string &path, const std::string &sha256) {
+Expected<Code> Code::load(const std::string &path, const std::string &sha256, bool hasStep) {
   Expected<std::string> digest = sha256OfFile(path);
   if (!digest)
     return digest.takeError();
@@ -45,8 +45,8 @@ Expected<Code> Code::load(const std::string &path, const std::string &sha256) {
                 std::to_string(*version), "rebuild the package with skim compile");
   code.step = reinterpret_cast<skim_step_fn>(::dlsym(code.handle, SKIM_STEP_SYMBOL));
   code.sample = reinterpret_cast<skim_sample_fn>(::dlsym(code.handle, SKIM_SAMPLE_SYMBOL));
-  for (auto [symbol, found] :
-       {std::pair(SKIM_STEP_SYMBOL, code.step != nullptr), std::pair(SKIM_SAMPLE_SYMBOL, code.sample != nullptr)})
+  for (auto [symbol, found] : {std::pair(SKIM_STEP_SYMBOL, !hasStep || code.step != nullptr),
+                               std::pair(SKIM_SAMPLE_SYMBOL, code.sample != nullptr)})
     if (!found)
       return fail("not a package's code", path, std::string("a symbol ") + symbol, "none");
   return code;

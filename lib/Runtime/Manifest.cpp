@@ -150,6 +150,10 @@ static Expected<Program> readProgram(const std::string &name, const JsonCursor &
                 "one number for each of " + std::to_string(program.weights.size()) + " weights",
                 std::to_string(program.weightBytes.size()));
 
+  // Read when the code is loaded.
+  if (std::optional<JsonCursor> launches = cursor.find("launches"))
+    program.launches = dumpJson(launches->json());
+
   Expected<JsonCursor> scratchCursor = cursor.member("scratch");
   if (!scratchCursor)
     return scratchCursor.takeError();
@@ -216,6 +220,7 @@ static bool isTargetOf(std::string_view name, std::string_view family) {
   return name == family || (name.starts_with(family) && name.substr(family.size()).starts_with(":"));
 }
 static bool isCpu(std::string_view name) { return isTargetOf(name, "cpu") || isTargetOf(name, "cpu-sim"); }
+static bool isSimulated(std::string_view name) { return isTargetOf(name, "nvidia-sim"); }
 
 /// Chooses among `targets`; see readManifest.
 static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_view wanted, const std::string &folder) {
@@ -236,11 +241,13 @@ static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_vi
     for (auto &[name, cursor] : *all) {
       if (name != wanted)
         continue;
-      if (!isCpu(name))
-        return fail("cannot run a target", cursor.place(), "a CPU target (cpu or cpu-sim)", name);
+      if (!isCpu(name) && !isSimulated(name))
+        return fail("cannot run a target", cursor.place(), "a CPU target (cpu or cpu-sim) or nvidia-sim", name);
       Expected<Program> program = readProgram(name, cursor);
       if (!program)
         return program;
+      if (isSimulated(name) == program->launches.empty())
+        return fail("damaged manifest", cursor.place(), "launches for a GPU and for nothing else", name);
       std::string missing = missingFeature(*program);
       if (!missing.empty())
         return lacks(*program, missing);

@@ -53,9 +53,23 @@ Expected<std::shared_ptr<Model>> Model::open(const std::string &folder, const Op
   // Starts reading from disk what is not in the page cache, while the rest goes on.
   weights->file().willNeed(0, weights->file().size());
 
-  Expected<Code> code = Code::load(manifest->path(program.code), program.codeSha256);
+  Expected<Code> code = Code::load(manifest->path(program.code), program.codeSha256, program.launches.empty());
   if (!code)
     return code.takeError();
+  std::unique_ptr<sim::SimulatedStep> simulated;
+  if (!program.launches.empty()) {
+    Expected<std::unique_ptr<sim::Module>> kernels = sim::Module::open(manifest->path(program.code));
+    if (!kernels)
+      return kernels.takeError();
+    std::vector<sim::StepWeight> stepWeights;
+    for (size_t i = 0; i < pointers.size(); ++i)
+      stepWeights.push_back({program.weights[i], pointers[i], static_cast<uint64_t>(program.weightBytes[i])});
+    Expected<std::unique_ptr<sim::SimulatedStep>> step = sim::SimulatedStep::create(
+        std::move(*kernels), program.launches, stepWeights, program.vocabulary, program.cacheBytesPerToken());
+    if (!step)
+      return step.takeError();
+    simulated = std::move(*step);
+  }
 
   int64_t rowLimit = options.maxRows ? std::min(options.maxRows, program.maxRows) : program.maxRows;
   std::optional<uint64_t> scratchBytes = program.scratchBytes(rowLimit, resolveThreads(options.threads));
@@ -75,6 +89,7 @@ Expected<std::shared_ptr<Model>> Model::open(const std::string &folder, const Op
   model->bytesOfWeights = bytes;
   model->weightPointers = std::move(pointers);
   model->scratch = std::move(*scratch);
+  model->simulated = std::move(simulated);
   return model;
 }
 
@@ -94,7 +109,7 @@ static int64_t wantedRows(const Model::Sequence &sequence) {
   return 0;
 }
 
-void Model::runBlock(std::span<const Sequence> block, int64_t length, float *logits) {
+Error Model::runBlock(std::span<const Sequence> block, int64_t length, float *logits) {
   size_t batch = block.size();
   tokens.assign(batch * static_cast<size_t>(length), 0);
   start.clear();
@@ -129,9 +144,15 @@ void Model::runBlock(std::span<const Sequence> block, int64_t length, float *log
   args.scratch = scratch.data();
   args.barrier = ThreadPool::barrierCallback;
   args.barrier_context = &pool;
-  pool.run([&](int32_t thread, int32_t threads) { code.step(&args, thread, threads); });
+  if (simulated) {
+    if (Error error = simulated->run(args))
+      return error;
+  } else {
+    pool.run([&](int32_t thread, int32_t threads) { code.step(&args, thread, threads); });
+  }
   for (const Sequence &sequence : block)
     sequence.session->used.fetch_add(static_cast<int64_t>(sequence.tokens.size()), std::memory_order_relaxed);
+  return Error::success();
 }
 
 size_t Model::blockSize(std::span<const Sequence> rest) const {
@@ -208,7 +229,8 @@ Error Model::step(std::span<const Sequence> sequences, float *logits) {
     float *next = logits ? logits + outputs * vocabulary : nullptr;
     b += block.size();
     if (length <= rowLimit) {
-      runBlock(block, length, logits);
+      if (Error error = runBlock(block, length, logits))
+        return error;
     } else {
       // A text longer than a step is alone in its block.
       Sequence piece = block.front();
@@ -219,7 +241,8 @@ Error Model::step(std::span<const Sequence> sequences, float *logits) {
         piece.wanted = block.front().wanted;
         if (piece.wanted == SKIM_RT_LOGITS_LAST && !rest.empty())
           piece.wanted = SKIM_RT_LOGITS_NONE;
-        runBlock(std::span(&piece, 1), static_cast<int64_t>(piece.tokens.size()), logits);
+        if (Error error = runBlock(std::span(&piece, 1), static_cast<int64_t>(piece.tokens.size()), logits))
+          return error;
         if (logits)
           logits += wantedRows(piece) * vocabulary;
       }

@@ -6,6 +6,7 @@
 #include "skim-rt/abi.h"
 #include "skim-rt/skim_rt.h"
 #include "skim/Runtime/Manifest.h"
+#include "skim/Runtime/SimulatedStep.h"
 #include "skim/Runtime/ThreadPool.h"
 #include "skim/Support/Safetensors.h"
 #include "skim/Tokenizer/Tokenizer.h"
@@ -23,8 +24,9 @@ namespace skim::rt {
 /// A program's shared object.
 class Code {
 public:
-  /// Loads `path` if its SHA-256 is `sha256`, and finds the functions of abi.h.
-  static Expected<Code> load(const std::string &path, const std::string &sha256);
+  /// Loads `path` if its SHA-256 is `sha256`, and finds the functions of abi.h;
+  /// code of a simulated GPU has no step.
+  static Expected<Code> load(const std::string &path, const std::string &sha256, bool hasStep = true);
   Code(Code &&other) noexcept;
   Code &operator=(Code &&) = delete;
   ~Code();
@@ -101,13 +103,14 @@ private:
       : about(std::move(manifest)), weights(std::move(weights)), code(std::move(code)), pool(threads) {}
 
   /// One call of the generated step; the sequences fit into max_rows.
-  void runBlock(std::span<const Sequence> block, int64_t length, float *logits);
+  Error runBlock(std::span<const Sequence> block, int64_t length, float *logits);
   /// How many sequences from the front of `rest` should share a step.
   size_t blockSize(std::span<const Sequence> rest) const;
 
   Manifest about;
   SafetensorsFile weights;
   Code code;
+  std::unique_ptr<sim::SimulatedStep> simulated; // instead of code.step
   ThreadPool pool;
   int64_t capacity = 0;
   int64_t rowLimit = 0;

@@ -195,7 +195,9 @@ static Error runQuantize(const Options &options) {
 static Error runCompile(const Options &options) { return ::build(options.build, options.compileTo); }
 
 static void addCommon(CLI::App *command, Options &options) {
-  command->add_option("--target", options.build.targets, "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu-sim:...")
+  command
+      ->add_option("--target", options.build.targets,
+                   "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu-sim:..., nvidia-sim:sm_80")
       ->capture_default_str();
   command->add_option("--layout", options.build.layout, "of the codes in the package: auto, rows or turned")
       ->check(CLI::IsMember({"auto", "rows", "turned"}))

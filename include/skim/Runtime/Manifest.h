@@ -46,6 +46,8 @@ struct Program {
   int64_t scratchPerThread = 0;
   int64_t sampleScratch = 0;
   std::vector<std::string> cpuFeatures; // as LLVM names them
+  /// A device's launches (SimulatedStep.h), as JSON; empty: the code has skim_step.
+  std::string launches;
 
   /// Bytes that a token takes in a session's cache block.
   int64_t cacheBytesPerToken() const;
@@ -68,7 +70,8 @@ struct Manifest {
 };
 
 /// Reads and checks `FOLDER/manifest.json` and chooses a target: the one named
-/// so; for "" or "cpu" the CPU target that uses most of what this CPU has.
+/// so; for "" or "cpu" the CPU target that uses most of what this CPU has. A
+/// simulated GPU (`nvidia-sim:…`) must be named.
 /// Checks that the files that the target needs are there with the sizes of the
 /// member `files`. Reads no other file.
 /// Errors: no package; any damaged, missing or impossible field, by its JSON

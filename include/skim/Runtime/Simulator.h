@@ -44,6 +44,8 @@ public:
   /// A buffer over memory of the host, which outlives it and which kernels may
   /// only read (weights in a mapped file). `data` is aligned to 64.
   Address map(std::string name, const void *data, uint64_t bytes);
+  /// The same where kernels may write too.
+  Address share(std::string name, void *data, uint64_t bytes);
   /// Counts for each byte of the buffer at `buffer` how often a launch reads and
   /// writes it (BufferCounters::leastReads, …); costs 8 bytes a byte.
   void countBytes(Address buffer);

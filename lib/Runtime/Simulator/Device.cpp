@@ -101,6 +101,12 @@ Address Device::map(std::string name, const void *data, uint64_t bytes) {
   return buffer.base;
 }
 
+Address Device::share(std::string name, void *data, uint64_t bytes) {
+  Buffer &buffer = impl->add(std::move(name), bytes);
+  buffer.data = static_cast<uint8_t *>(data);
+  return buffer.base;
+}
+
 void Device::countBytes(Address address) {
   Buffer *buffer = impl->find(address, 0);
   if (!buffer)

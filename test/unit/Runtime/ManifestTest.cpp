@@ -170,7 +170,7 @@ TEST(Manifest, ChoosesTheBestTarget) {
                                      ": expected a CPU with avx4096 for cpu:alien, got one without (run skim compile " +
                                      package.folder + " -o OUT.skim --target cpu)");
   EXPECT_EQ(errorOf(package, "nvidia:sm_80"), "cannot run a target at P/manifest.json /targets/nvidia:sm_80: expected "
-                                              "a CPU target (cpu or cpu-sim), got nvidia:sm_80");
+                                              "a CPU target (cpu or cpu-sim) or nvidia-sim, got nvidia:sm_80");
   package.manifest["targets"].erase("cpu:test");
   package.manifest["targets"].erase("cpu:wider");
   package.save();

@@ -63,6 +63,10 @@ struct ProgramInfo {
 Expected<ProgramInfo> generateStep(mlir::ModuleOp model, const TargetInfo &target,
                                    mlir::OwningOpRef<mlir::ModuleOp> &code);
 
+/// Adds `skim_sample` and `skim_abi_version` (include/skim-rt/abi.h) alone, for
+/// code whose step runs elsewhere; returns the bytes of scratch that it needs.
+int64_t generateSampler(mlir::ModuleOp code, const TargetInfo &host, int64_t vocabulary);
+
 } // namespace skim
 
 #endif // SKIM_TARGET_CPU_STEP_H

@@ -234,15 +234,26 @@ Val StepGenerator::weightPointer(Emitter &e, const StepValues &s, int64_t index)
 
 //===--- the step function ---===//
 
+static void emitVersion(OpBuilder &builder, Location loc) {
+  auto version =
+      LLVM::GlobalOp::create(builder, loc, builder.getI32Type(), /*isConstant=*/true, LLVM::Linkage::External,
+                             SKIM_ABI_VERSION_SYMBOL, builder.getI32IntegerAttr(SKIM_ABI_VERSION));
+  version.setAlignment(4);
+}
+
+int64_t skim::generateSampler(ModuleOp code, const TargetInfo &host, int64_t vocabulary) {
+  OpBuilder builder = OpBuilder::atBlockEnd(code.getBody());
+  emitVersion(builder, code.getLoc());
+  emitSample(code, code.getLoc(), host);
+  return sampleScratch(vocabulary);
+}
+
 Error StepGenerator::emit(ModuleOp code) {
   OpBuilder builder(code.getBodyRegion());
   Location loc = forward.getLoc();
   Emitter e(builder, loc, target);
   builder.setInsertionPointToEnd(code.getBody());
-  auto version =
-      LLVM::GlobalOp::create(builder, loc, builder.getI32Type(), /*isConstant=*/true, LLVM::Linkage::External,
-                             SKIM_ABI_VERSION_SYMBOL, builder.getI32IntegerAttr(SKIM_ABI_VERSION));
-  version.setAlignment(4);
+  emitVersion(builder, loc);
   auto function =
       func::FuncOp::create(builder, loc, SKIM_STEP_SYMBOL,
                            builder.getFunctionType({e.ptrType(), builder.getI32Type(), builder.getI32Type()}, {}));

@@ -12,6 +12,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/GPU/SimulateGPU.h"
+#include "skim/Transforms/LowerLane.h"
 #include "llvm/Support/FileSystem.h"
 
 using namespace mlir;
@@ -26,6 +27,7 @@ void skim::prepareSimulation(MLIRContext &context) {
 /// not there; then what the CPU's kernels go through as well.
 static void buildPipeline(OpPassManager &manager) {
   manager.addPass(createSimulateGPU());
+  manager.addPass(createLowerLane()); // of functions of the host that stand beside
   arith::ArithEmulateUnsupportedFloatsOptions floats;
   floats.sourceTypeStrs = {"bf16"};
   floats.targetTypeStr = "f32";

@@ -1,0 +1,64 @@
+//===- Step.h - from a model function to a device's kernels -----*- C++ -*-===//
+#ifndef SKIM_TARGET_GPU_STEP_H
+#define SKIM_TARGET_GPU_STEP_H
+
+#include "skim/Support/Error.h"
+#include "skim/Target/GPU/GPUTarget.h"
+#include "skim/Target/GPU/Tiles.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include <string>
+#include <vector>
+
+namespace skim::device {
+
+/// One of the program's weights.
+struct StepWeight {
+  /// Its tensor's name in the package, unique.
+  std::string name;
+  /// What kernels read, before it is tiled; may differ from that of `source`
+  /// among the floats (norm weights and biases are read as f32).
+  mlir::RankedTensorType type;
+  /// The skim.external or constant in the model that holds the elements.
+  mlir::Value source;
+  /// The skim.assemble that `source` is a component of, and which one; null for
+  /// a plain tensor.
+  mlir::Value encoded;
+  unsigned component = 0;
+  /// The layer (HF path) that reads it first, or empty.
+  std::string layer;
+  /// How its bytes lie in the package.
+  TiledComponent tiles;
+};
+
+/// A cache tensor: [heads, capacity, dim] in each sequence's block.
+struct StepCache {
+  int64_t heads, dim, bytesPerElement;
+};
+
+/// What a runtime must know about a step on a device.
+struct StepProgram {
+  std::vector<StepWeight> weights;
+  std::vector<StepCache> caches;
+  int64_t vocabulary = 0;
+  /// Most tokens that a sequence may have: the function's `skim.context`, or 0 where it has none.
+  int64_t context = 0;
+  /// Most rows (batch · length) of a step.
+  int64_t maxRows = 64;
+  /// The launches, as include/skim/Runtime/DeviceStep.h reads them (JSON).
+  std::string launches;
+};
+
+/// Compiles `@forward` of `model` (tokens, start, count, rows, caches → logits,
+/// caches) for a device: `code` becomes a module with one gpu.module `step` of
+/// kernels. Values in the result belong to `model`. Linears compute in their mode,
+/// f16 where it is none of the device's. Fails on an operation that has no kernel
+/// and on a function of another shape.
+Expected<StepProgram> generateStep(mlir::ModuleOp model, const GPUTarget &target,
+                                   mlir::OwningOpRef<mlir::ModuleOp> &code);
+
+} // namespace skim::device
+
+#endif // SKIM_TARGET_GPU_STEP_H

@@ -1,0 +1,82 @@
+//===- Kernels.h - what a step on a device does besides linears -*- C++ -*-===//
+//
+// Each function returns the name of a kernel, which it creates in the module
+// under a name made of everything that is fixed at compile time. Rows are f32;
+// pointers are to global memory, numbers i32. `grid` says what the kernel's
+// blocks are. Rows of padding are computed like others, except in caches.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SKIM_LIB_TARGET_GPU_STEP_KERNELS_H
+#define SKIM_LIB_TARGET_GPU_STEP_KERNELS_H
+
+#include "skim/Target/GPU/DeviceBuilder.h"
+
+#include <string>
+#include <vector>
+
+namespace skim::device {
+
+/// Where kernels go.
+struct KernelPlace {
+  mlir::OpBuilder &builder;
+  mlir::Location loc;
+  mlir::gpu::GPUModuleOp module;
+};
+
+struct StepKernel {
+  std::string name;
+  int64_t threads;
+  int64_t gridY = 1; ///< blocks for each row
+};
+
+/// (tokens, table, y): y[row] = table[tokens[row]], element f32, f16 or bf16.
+StepKernel embedKernel(const KernelPlace &place, int64_t channels, mlir::Type element);
+
+/// (x, strideX, y, strideY, weight): heads of channels / heads elements each.
+StepKernel normKernel(const KernelPlace &place, int64_t channels, int64_t heads, double epsilon, double offset);
+
+/// An expression over rows of equal width: leaves are inputs, splat constants.
+struct Expression {
+  enum Kind { Input, Constant, Apply } kind = Input;
+  unsigned input = 0;               // Input
+  double constant = 0;              // Constant
+  std::string operation;            // Apply: `arith.addf`, `lm.silu`, `math.exp`, …
+  std::vector<Expression> operands; // Apply
+  /// Text that names the expression; equal texts compute the same.
+  std::string spell() const;
+};
+/// True if expressions may hold the operation.
+bool isElementwise(llvm::StringRef operation);
+/// (x0, stride0, x1, stride1, …, y, strideY).
+StepKernel mapKernel(const KernelPlace &place, const Expression &expression, int64_t channels, unsigned inputs);
+
+/// (x, strideX, y, strideY, wanted): y[row] = x[wanted[row]].
+StepKernel gatherKernel(const KernelPlace &place, int64_t channels);
+
+/// (frequencies, start, length, cos, sin): [rows, columns] of position · frequency, scaled.
+StepKernel rotaryTableKernel(const KernelPlace &place, int64_t columns, double scale);
+
+/// A head of `size` elements, of which 2 · columns are rotated (0: none).
+struct Rotation {
+  int64_t heads, size, columns;
+  bool interleaved;
+};
+/// (x, strideX, cos, sin, y, strideY).
+StepKernel rotaryKernel(const KernelPlace &place, const Rotation &spec);
+/// (x, strideX, cos, sin, caches, capacity, start, count, length, prefix): into the
+/// cache tensor that begins prefix · capacity bytes behind a sequence's block.
+StepKernel appendKernel(const KernelPlace &place, const Rotation &spec);
+
+struct AttentionSpec {
+  int64_t heads, keyHeads, keySize, valueSize;
+  double scale;
+  int64_t window; // 0: none
+  double softcap; // 0: none
+};
+/// (query, strideQ, y, strideY, caches, capacity, start, count, length, keyPrefix,
+/// valuePrefix). Rows of padding are zero.
+StepKernel attentionKernel(const KernelPlace &place, const AttentionSpec &spec);
+
+} // namespace skim::device
+
+#endif // SKIM_LIB_TARGET_GPU_STEP_KERNELS_H
