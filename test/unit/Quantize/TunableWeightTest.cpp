@@ -48,7 +48,8 @@ TEST(TunableWeight, ValuesAreThoseThatAreStored) {
       expectStored(TunablePart::codebook(*matrix, format, places(layer.rows)), *matrix, format,
                    table == DType::I8 ? 4.2 * 1.06 / 254 : 4.2 / 512);
     }
-  for (UniformFormat format : {UniformFormat{4, 32, false}, UniformFormat{3, 0, true, true}, UniformFormat{2, 16, true}}) {
+  for (UniformFormat format :
+       {UniformFormat{4, 32, false}, UniformFormat{3, 0, true, true}, UniformFormat{2, 16, true}}) {
     auto matrix = quantizeUniform(layer.view(), format, {});
     ASSERT_TRUE(matrix) << matrix.message();
     expectStored(TunablePart::uniform(*matrix, format, places(layer.rows)), *matrix, format, 0.01);
