@@ -11,6 +11,7 @@
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "skim/Analysis/PlannedBytes.h"
+#include "skim/Analysis/WeightReader.h"
 #include "skim/Import/ONNX/ImportONNX.h"
 #include "skim/InitAll.h"
 #include "skim/Skim/SkimOps.h"
@@ -20,6 +21,7 @@
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/CPU/Step.h"
 #include "skim/Target/GPU/SimulatorLibrary.h"
+#include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
@@ -96,6 +98,7 @@ private:
   bool quantize(const std::string &weights);
   Expected<CalibrationFiles> calibrationFiles();
   bool describe();
+  void reportPlan();
   bool generate();
   bool generateDevices();
   /// A file of the package that is compiled, into the new one.
@@ -380,6 +383,35 @@ bool Build::allocate() {
   });
 }
 
+void Build::reportPlan() {
+  PlannedBytes planned = plannedBytes(*module);
+  llvm::DenseSet<Value> counted;
+  module->walk([&](Operation *op) {
+    auto linear = dyn_cast<LinearOp>(op);
+    auto embed = dyn_cast<EmbedOp>(op);
+    if (!linear && !embed)
+      return;
+    Value weight = linear ? linear.getWeight() : embed.getTable();
+    if (!counted.insert(weight).second)
+      return;
+    auto type = cast<RankedTensorType>(weight.getType());
+    auto term = op->getAttrOfType<WeightEncoding>(kEncodingAttr);
+    // Without a term it stays as the model has it.
+    uint64_t bytes = term ? getStoredBits(term, type.getShape()) / 8 : 0;
+    if (!term)
+      if (Operation *source = weight.getDefiningOp(); source && isStored(source))
+        bytes = plainBytes(source);
+    report.planned.push_back({(linear ? linear.getLayer() : embed.getLayer()).value_or("").str(),
+                              term ? term.getShortName() : formatName(type), type.getDimSize(0), type.getDimSize(1),
+                              bytes});
+    report.parameters += type.getNumElements();
+  });
+  report.bits = planned.bits();
+  report.bytes = planned.total();
+  report.linearBytes = planned.linears;
+  report.otherBytes = planned.others;
+}
+
 bool Build::quantize(const std::string &weights) {
   return runPasses(*module, [&](OpPassManager &manager) {
     QuantizePhaseOptions quantize;
@@ -520,6 +552,11 @@ bool Build::import() {
     return false;
   if (!allocate() || finishPhase(Phase::Allocate, *module))
     return false;
+  if (options.dryRun) {
+    reportPlan();
+    stop = true;
+    return false;
+  }
   // Without a package the weights lie beside the IR that names them.
   std::string weights = work ? work->file("weights.safetensors")
                              : folderOf(options.output) + "/" +

@@ -88,6 +88,11 @@ static Error build(const BuildOptions &given, const std::string &compileTo) {
   std::vector<Failure> failures;
   if (!buildPackage(options, report, failures))
     return reportAll(failures);
+  for (const BuildReport::Planned &layer : report.planned)
+    std::printf("%s [%lldx%lld] %s, %.2f b/w, %llu bytes\n", layer.name.c_str(), static_cast<long long>(layer.rows),
+                static_cast<long long>(layer.columns), shortFormat(layer.format).c_str(),
+                8.0 * static_cast<double>(layer.bytes) / static_cast<double>(layer.rows * layer.columns),
+                static_cast<unsigned long long>(layer.bytes));
   if (report.parameters)
     std::fprintf(stderr,
                  "%s: %.4f true bits a weight, %llu bytes (linears %.2f MiB, others %.2f MiB), %.1f s, %.0f MiB "
@@ -149,9 +154,8 @@ static Error runQuantize(const Options &options) {
     return notYet("--activations", "f32 or bf16");
   if (!options.kv.empty())
     return notYet("--kv", "no --kv");
-  if (options.dryRun)
-    return notYet("--dry-run", "no --dry-run");
   BuildOptions build = options.build;
+  build.dryRun = options.dryRun;
   if (!options.tokenIds.empty()) {
     Expected<std::vector<std::vector<int32_t>>> lines = readTokenIds(options.tokenIds);
     if (!lines)
@@ -263,7 +267,7 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
   command->add_option("--tune-rate", options->build.tuneRate, "how far a value moves in a step, of its row's error")
       ->check(CLI::Range(1e-6f, 1.0f));
   command->add_option("--seed", options->build.calibration.seed, "which windows of the texts (0: the first)");
-  command->add_flag("--dry-run", options->dryRun, "only say what would be done");
+  command->add_flag("--dry-run", options->dryRun, "only say what would be stored: a line a layer on standard output");
   addCommon(command, *options);
 }
 

@@ -36,6 +36,9 @@ struct BuildOptions {
   bool resume = false;
   /// Stop after this phase; the IR goes to `output` (or standard output for "-").
   std::optional<Phase> compileTo;
+  /// Only plan: everything up to the allocation, whose result the report tells; nothing is written but the record
+  /// beside the statistics.
+  bool dryRun = false;
   /// Folder for the IR after every phase; empty: none.
   std::string dumpPhasesTo;
   QuantizeProgress progress;
@@ -50,6 +53,13 @@ struct BuildReport {
   uint64_t linearBytes = 0; ///< linears
   uint64_t otherBytes = 0;  ///< embeddings, head, norms
   int64_t parameters = 0;
+  /// Of a dry run: what would be stored, linears and embeddings in the model's order.
+  struct Planned {
+    std::string name, format; ///< short name of the encoding
+    int64_t rows = 0, columns = 0;
+    uint64_t bytes = 0;
+  };
+  std::vector<Planned> planned;
 };
 
 /// Runs the phases. On failure `failures` has one entry a problem (unsupported

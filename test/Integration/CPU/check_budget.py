@@ -69,6 +69,15 @@ for size in (40000, 50000):
 manifest = quantize("s", "--size", 50000, "--stats", "stats", "--quantize-head", "w8")
 check([layer["format"] for layer in manifest["layers"] if layer["name"] == "lm_head"] == ["w8"], "a head that was given")
 
+# A dry run says what would be stored, and leaves nothing.
+for options in (["--bits", 3, "--stats", "stats"], ["--size", 50000, "--stats", "stats"], ["--format", "k3", "--keep", "down_proj=w8"]):
+    lines = skim("quantize", MODEL, "-o", "d.skim", *options, "--dry-run").splitlines()
+    check(not [name for name in os.listdir(".") if name.startswith("d.skim")], os.listdir("."))
+    planned = {line.split()[0]: int(line.split()[-2]) for line in lines}
+    manifest = quantize("b", *options)
+    stored = {layer["name"]: layer["bytes"] for layer in manifest["layers"]}
+    check(len(planned) > 10 and all(stored[name] == size for name, size in planned.items()), planned, stored)
+
 # The record of codes serves every budget; threads, and what was kept, do not change the bytes.
 quantize("b", "--bits", 3, "--stats", "stats")
 expected, record = digest("b"), os.stat("stats.record").st_mtime_ns
