@@ -15,25 +15,6 @@ using namespace mlir;
 using namespace skim;
 using namespace skim::step;
 
-std::string step::spell(Type type) {
-  std::string text;
-  llvm::raw_string_ostream(text) << type;
-  return text;
-}
-
-/// `file:line`, or the name of the ONNX node.
-static std::string spell(Location loc) {
-  if (auto name = dyn_cast<NameLoc>(loc))
-    return name.getName().str();
-  if (auto file = loc->findInstanceOf<FileLineColLoc>())
-    return file.getFilename().str() + ":" + std::to_string(file.getLine());
-  return "the model function";
-}
-
-Failure step::failAt(Operation *op, std::string what, std::string expected, std::string got) {
-  return fail(std::move(what), ::spell(op->getLoc()), std::move(expected), std::move(got));
-}
-
 //===--- signature ---===//
 
 Error StepGenerator::readSignature() {
@@ -148,28 +129,6 @@ int64_t StepGenerator::addWeight(ProgramWeight weight) {
   weight.name = name;
   info.weights.push_back(std::move(weight));
   return entry->second;
-}
-
-/// Conversions between float types: the code reads what is stored behind them.
-static Value behindConversions(Value value) {
-  while (auto convert = value.getDefiningOp<ConvertOp>()) {
-    auto from = cast<RankedTensorType>(convert.getInput().getType());
-    if (from.getEncoding() && !isa<DenseAttr>(from.getEncoding()))
-      break;
-    value = convert.getInput();
-  }
-  return value;
-}
-
-static bool isConstantTensor(Value value) {
-  Operation *op = value.getDefiningOp();
-  return op && (isa<ExternalOp>(op) || op->hasTrait<OpTrait::ConstantLike>()) &&
-         cast<RankedTensorType>(value.getType()).hasStaticShape();
-}
-
-static std::string externalName(Value value) {
-  auto external = value.getDefiningOp<ExternalOp>();
-  return external ? external.getName().value_or("").str() : "";
 }
 
 Expected<Weight> StepGenerator::resolveWeight(Operation *user, Value value, StringRef layer, LayoutAttr layout) {

@@ -7,6 +7,7 @@
 #include "skim/Skim/SkimOps.h"
 #include "skim/Target/CPU/Linear.h"
 #include "skim/Target/CPU/Step.h"
+#include "skim/Target/Common/ModelValues.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/DenseMap.h"
@@ -92,10 +93,6 @@ private:
   int logitsBuffer = -1, sharedBuffer = -1;
   int64_t sharedFixed = 0, sharedPerRow = 0, perThread = 0;
 };
-
-/// `fail(what, location of op, expected, got)`.
-Failure failAt(mlir::Operation *op, std::string what, std::string expected, std::string got);
-std::string spell(mlir::Type type);
 
 } // namespace skim::step
 

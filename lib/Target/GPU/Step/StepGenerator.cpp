@@ -9,25 +9,6 @@ using namespace mlir;
 using namespace skim;
 using namespace skim::device;
 
-std::string device::spell(Type type) {
-  std::string text;
-  llvm::raw_string_ostream(text) << type;
-  return text;
-}
-
-/// `file:line`, or the name of the ONNX node.
-static std::string spellPlace(Location loc) {
-  if (auto name = dyn_cast<NameLoc>(loc))
-    return name.getName().str();
-  if (auto file = loc->findInstanceOf<FileLineColLoc>())
-    return file.getFilename().str() + ":" + std::to_string(file.getLine());
-  return "the model function";
-}
-
-Failure device::failAt(Operation *op, std::string what, std::string expected, std::string got) {
-  return fail(std::move(what), spellPlace(op->getLoc()), std::move(expected), std::move(got));
-}
-
 //===--- signature ---===//
 
 Error StepGenerator::readSignature(StepProgram &program) {

@@ -6,6 +6,7 @@
 #include "skim/LM/LMOps.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/Json.h"
+#include "skim/Target/Common/ModelValues.h"
 #include "skim/Target/GPU/Linear.h"
 #include "skim/Target/GPU/Step.h"
 
@@ -14,10 +15,6 @@
 #include "llvm/ADT/StringSet.h"
 
 namespace skim::device {
-
-/// `fail(what, location of op, expected, got)`.
-Failure failAt(mlir::Operation *op, std::string what, std::string expected, std::string got);
-std::string spell(mlir::Type type);
 
 /// The weights of a program, common to its variants.
 class WeightTable {

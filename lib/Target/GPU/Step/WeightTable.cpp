@@ -30,28 +30,6 @@ int64_t WeightTable::add(StepWeight weight) {
   return entry->second;
 }
 
-/// Conversions between float types: the code reads what is stored behind them.
-static Value behindConversions(Value value) {
-  while (auto convert = value.getDefiningOp<ConvertOp>()) {
-    auto from = cast<RankedTensorType>(convert.getInput().getType());
-    if (from.getEncoding() && !isa<DenseAttr>(from.getEncoding()))
-      break;
-    value = convert.getInput();
-  }
-  return value;
-}
-
-static bool isConstantTensor(Value value) {
-  Operation *op = value.getDefiningOp();
-  return op && (isa<ExternalOp>(op) || op->hasTrait<OpTrait::ConstantLike>()) &&
-         cast<RankedTensorType>(value.getType()).hasStaticShape();
-}
-
-static std::string externalName(Value value) {
-  auto external = value.getDefiningOp<ExternalOp>();
-  return external ? external.getName().value_or("").str() : "";
-}
-
 Expected<SmallVector<int64_t>> WeightTable::weight(Operation *user, Value value, StringRef layer, bool canonical,
                                                    WeightEncoding &term) {
   value = behindConversions(value);
