@@ -20,6 +20,7 @@
 #include "skim-rt/abi.h"
 #include "skim/Runtime/Simulator.h"
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -43,6 +44,10 @@ public:
   Error run(const skim_step_args &args);
   /// If set, collects the counters of every launch.
   std::vector<Counters> *trace = nullptr;
+  /// If set, is called for every launch instead of it.
+  std::function<Error(Module &, Device &, const std::string &kernel, const LaunchShape &,
+                      const std::vector<Argument> &)>
+      runner;
 
 private:
   SimulatedStep() = default;

@@ -15,6 +15,7 @@
 #include <bit>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,13 @@ public:
   /// writes it (BufferCounters::leastReads, …); costs 8 bytes a byte.
   void countBytes(Address buffer);
   void release(Address buffer);
+  /// The buffer that an address is in.
+  struct BufferPlace {
+    std::string name;
+    Address address;
+    uint64_t size;
+  };
+  std::optional<BufferPlace> bufferAt(Address address) const;
   /// A block of a launch that makes more requests is trapped: it waits for what
   /// cannot come. 2^30 unless set.
   void limitRequests(uint64_t requests);
@@ -83,6 +91,15 @@ struct LaunchShape {
   std::array<uint32_t, 3> grid = {1, 1, 1}, block = {32, 1, 1};
   /// Bytes behind the kernel's own shared memory (its global of no size).
   uint32_t dynamicShared = 0;
+  /// Of each extent of the grid run at most so many blocks, evenly spread; 0: all. Blocks see the whole grid.
+  std::array<uint32_t, 3> sample = {0, 0, 0};
+  /// Block number i of an extent's sample.
+  uint32_t sampled(int extent, uint32_t i) const {
+    return static_cast<uint32_t>(uint64_t(i) * grid[extent] / sampledBlocks(extent));
+  }
+  uint32_t sampledBlocks(int extent) const {
+    return sample[extent] && sample[extent] < grid[extent] ? sample[extent] : grid[extent];
+  }
 };
 
 /// What one operation of the kernel did, over all warps. A request is one
@@ -150,6 +167,8 @@ public:
 
   struct Kernel;
   std::vector<std::string> kernels() const;
+  /// Shared memory of a kernel's globals; 0 if there is no such kernel.
+  uint32_t sharedBytes(std::string_view kernel) const;
   /// Runs a kernel to its end. An error is a trap: what happened, the kernel and
   /// the operation's place, block, thread, address and buffer. After one, the
   /// contents of written buffers are unspecified.

@@ -120,6 +120,13 @@ void Device::release(Address address) {
   std::erase_if(impl->buffers, [&](const auto &buffer) { return buffer->base == address; });
 }
 
+std::optional<Device::BufferPlace> Device::bufferAt(Address address) const {
+  Buffer *buffer = impl->find(address, 1);
+  if (!buffer)
+    return std::nullopt;
+  return BufferPlace{buffer->name, buffer->base, buffer->size};
+}
+
 void Device::limitRequests(uint64_t requests) { impl->requestLimit = requests; }
 
 void *Device::host(Address address, uint64_t bytes) const {

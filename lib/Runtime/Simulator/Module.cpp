@@ -49,6 +49,11 @@ std::vector<std::string> Module::kernels() const {
   return names;
 }
 
+uint32_t Module::sharedBytes(std::string_view name) const {
+  auto found = std::find_if(all.begin(), all.end(), [&](const auto &kernel) { return kernel->name == name; });
+  return found == all.end() ? 0 : static_cast<uint32_t>((*found)->shared);
+}
+
 static Error checkLaunch(const Module::Kernel &kernel, const LaunchShape &shape,
                          const std::vector<Argument> &arguments) {
   std::string where = "kernel '" + kernel.name + "'";

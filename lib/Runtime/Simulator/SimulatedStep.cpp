@@ -180,6 +180,12 @@ Error SimulatedStep::run(const skim_step_args &args) {
         break;
       }
     }
+    if (runner) {
+      error = runner(*kernels, device, launch.kernel, shape, arguments);
+      if (error)
+        break;
+      continue;
+    }
     Expected<Counters> counters = kernels->launch(device, launch.kernel, shape, arguments);
     if (!counters) {
       error = counters.takeError();
