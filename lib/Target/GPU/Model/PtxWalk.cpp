@@ -1,0 +1,463 @@
+//===- PtxWalk.cpp - a block's way through its kernel -----------------------===//
+
+#include "Ptx.h"
+
+#include "llvm/ADT/SmallString.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/MathExtras.h"
+
+#include <cstring>
+#include <optional>
+
+using namespace skim;
+using namespace skim::device;
+using llvm::ArrayRef;
+using llvm::is_contained;
+using llvm::maskTrailingOnes;
+using llvm::SignExtend64;
+using llvm::SmallVector;
+using llvm::StringRef;
+using llvm::StringSwitch;
+
+namespace {
+constexpr int64_t kMostSteps = 4'000'000;
+constexpr double kAluLatency = 5, kXuLatency = 20, kFp64Latency = 20, kShuffleLatency = 24, kBarrier = 20;
+
+/// The element type at the end of a name: `.u32`.
+struct ElementType {
+  unsigned bits = 32;
+  bool isSigned = false, isFloat = false, isPredicate = false;
+};
+
+ElementType elementType(StringRef part) {
+  ElementType type;
+  if (part == "pred")
+    return {1, false, false, true};
+  type.isSigned = part.starts_with("s");
+  type.isFloat = part.starts_with("f") || part.starts_with("bf");
+  if (part.contains('x')) // f16x2
+    return {32, false, true, false};
+  part.drop_while([](char c) { return !std::isdigit(static_cast<unsigned char>(c)); }).getAsInteger(10, type.bits);
+  return type;
+}
+
+/// A name, taken apart once.
+struct Decoded {
+  enum Class {
+    Integer,
+    Float,
+    Move,
+    Parameter,
+    Load,
+    Store,
+    Copy,
+    Commit,
+    Wait,
+    Barrier,
+    Branch,
+    Return,
+    Other
+  } kind = Other;
+  SmallVector<StringRef, 6> parts;
+  ElementType type, from;
+  unsigned vector = 1;
+  bool global = false;
+  double latency = kAluLatency;
+};
+
+Decoded decode(const PtxInstruction &instruction, const DeviceFigures &device) {
+  Decoded d;
+  StringRef(instruction.name).split(d.parts, '.');
+  StringRef head = d.parts[0];
+  d.type = d.from = elementType(d.parts.back());
+  auto has = [&](StringRef part) { return is_contained(d.parts, part); };
+  d.global = has("global");
+  d.vector = has("v2") ? 2 : has("v4") ? 4 : has("v8") ? 8 : 1;
+  d.kind = StringSwitch<Decoded::Class>(head)
+               .Cases({"mov", "cvta"}, Decoded::Move)
+               .Cases({"add", "sub", "mul", "mad", "div", "rem", "min", "max"}, Decoded::Integer)
+               .Cases({"shl", "shr", "and", "or", "xor", "not", "neg", "abs"}, Decoded::Integer)
+               .Cases({"setp", "selp", "cvt", "bfe", "prmt"}, Decoded::Integer)
+               .Cases({"ld", "ldu"}, Decoded::Load)
+               .Cases({"st", "red", "prefetch"}, Decoded::Store)
+               .Cases({"bar", "barrier"}, Decoded::Barrier)
+               .Case("bra", Decoded::Branch)
+               .Cases({"ret", "exit"}, Decoded::Return)
+               .Case("cp", has("commit_group") ? Decoded::Commit
+                           : has("wait_group") ? Decoded::Wait
+                                               : Decoded::Copy)
+               .Default(Decoded::Other);
+  if (head == "ld" && has("param"))
+    d.kind = Decoded::Parameter;
+  if (head == "cvt") {
+    d.type = elementType(d.parts[d.parts.size() - 2]);
+    if (d.type.isFloat || d.from.isFloat)
+      d.kind = Decoded::Float;
+  } else if (d.kind == Decoded::Integer && d.type.isFloat) {
+    d.kind = Decoded::Float;
+  }
+  if (head == "mma")
+    d.latency = device.mmaLatency;
+  else if (head == "shfl" || head == "vote" || head == "redux")
+    d.latency = kShuffleLatency;
+  else if (head == "ldmatrix" || has("shared"))
+    d.latency = device.sharedLatency;
+  else if (head == "atom")
+    d.latency = device.l2Latency;
+  else if (instruction.cost.xu > 0)
+    d.latency = kXuLatency;
+  else if (instruction.cost.fp64 > 0)
+    d.latency = kFp64Latency * instruction.cost.fp64;
+  else if (instruction.cost.issued == 0)
+    d.latency = 0;
+  return d;
+}
+
+uint64_t truncated(uint64_t value, unsigned bits) {
+  return bits >= 64 ? value : value & maskTrailingOnes<uint64_t>(bits);
+}
+int64_t extended(uint64_t value, unsigned bits) {
+  return bits >= 64 ? static_cast<int64_t>(value) : SignExtend64(value, bits);
+}
+
+bool compare(StringRef how, ElementType type, uint64_t a, uint64_t b) {
+  a = truncated(a, type.bits);
+  b = truncated(b, type.bits);
+  bool less = type.isSigned ? extended(a, type.bits) < extended(b, type.bits) : a < b;
+  return StringSwitch<bool>(how)
+      .Case("eq", a == b)
+      .Case("ne", a != b)
+      .Cases({"lt", "lo"}, less)
+      .Cases({"le", "ls"}, less || a == b)
+      .Cases({"gt", "hi"}, !less && a != b)
+      .Cases({"ge", "hs"}, !less)
+      .Default(false);
+}
+
+/// The result of integers that are all known.
+std::optional<uint64_t> compute(const Decoded &d, ArrayRef<uint64_t> in) {
+  StringRef head = d.parts[0];
+  unsigned bits = d.type.bits;
+  auto a = [&](unsigned i) { return truncated(in[i], bits); };
+  auto s = [&](unsigned i) { return extended(truncated(in[i], bits), bits); };
+  bool sign = d.type.isSigned;
+  if (in.empty())
+    return std::nullopt;
+  if (head == "cvt") {
+    uint64_t value = truncated(in[0], d.from.bits);
+    return truncated(d.from.isSigned ? static_cast<uint64_t>(extended(value, d.from.bits)) : value, bits);
+  }
+  if (head == "not")
+    return truncated(~in[0], bits);
+  if (head == "neg")
+    return truncated(0 - in[0], bits);
+  if (head == "abs")
+    return truncated(static_cast<uint64_t>(std::abs(s(0))), bits);
+  if (in.size() < 2)
+    return std::nullopt;
+  if (head == "setp")
+    return compare(d.parts[1], d.type, in[0], in[1]);
+  if (head == "add")
+    return truncated(in[0] + in[1], bits);
+  if (head == "sub")
+    return truncated(in[0] - in[1], bits);
+  if (head == "mul" || head == "mad") {
+    uint64_t plus = head == "mad" && in.size() > 2 ? in[2] : 0;
+    if (d.parts[1] == "wide")
+      return (sign ? static_cast<uint64_t>(s(0) * s(1)) : a(0) * a(1)) + plus;
+    if (d.parts[1] == "hi")
+      return bits <= 32 ? std::optional(truncated(
+                              ((sign ? static_cast<uint64_t>(s(0) * s(1)) : a(0) * a(1)) >> bits) + plus, bits))
+                        : std::nullopt;
+    return truncated(in[0] * in[1] + plus, bits);
+  }
+  if (head == "div" || head == "rem") {
+    if (a(1) == 0 || (sign && s(1) == -1))
+      return std::nullopt;
+    if (sign)
+      return truncated(static_cast<uint64_t>(head == "div" ? s(0) / s(1) : s(0) % s(1)), bits);
+    return head == "div" ? a(0) / a(1) : a(0) % a(1);
+  }
+  if (head == "min")
+    return (sign ? s(0) < s(1) : a(0) < a(1)) ? a(0) : a(1);
+  if (head == "max")
+    return (sign ? s(0) > s(1) : a(0) > a(1)) ? a(0) : a(1);
+  uint64_t by = truncated(in[1], 32);
+  if (head == "shl")
+    return by >= bits ? 0 : truncated(in[0] << by, bits);
+  if (head == "shr")
+    return sign ? truncated(static_cast<uint64_t>(s(0) >> std::min<uint64_t>(by, bits - 1)), bits)
+                : (by >= bits ? 0 : a(0) >> by);
+  if (head == "and")
+    return truncated(in[0] & in[1], bits);
+  if (head == "or")
+    return truncated(in[0] | in[1], bits);
+  if (head == "xor")
+    return truncated(in[0] ^ in[1], bits);
+  if (in.size() < 3)
+    return std::nullopt;
+  if (head == "selp")
+    return in[2] & 1 ? a(0) : a(1);
+  if (head == "bfe" && !sign)
+    return truncated(a(0) >> std::min<uint64_t>(in[1] & 255, 63),
+                     static_cast<unsigned>(std::min<uint64_t>(in[2] & 255, 64)));
+  return std::nullopt;
+}
+
+/// A register's contents.
+struct Word {
+  uint64_t bits = 0;
+  bool known = false;
+  double ready = 0;
+};
+
+class Warp {
+public:
+  Warp(const PtxKernel &kernel, ArrayRef<Decoded> decoded, const WalkLaunch &launch, const DeviceFigures &device,
+       uint32_t first, double share, BlockWalk &result, std::vector<std::pair<double, double>> &requests)
+      : kernel(kernel), decoded(decoded), launch(launch), device(device), first(first), share(share), result(result),
+        requests(requests), values(kernel.width.size()), missed(kernel.instructions.size()) {}
+
+  bool done = false;
+  double clock = 0;
+
+  /// Until a barrier or the end.
+  Error run() {
+    while (at < kernel.instructions.size()) {
+      const PtxInstruction &instruction = kernel.instructions[at];
+      const Decoded &d = decoded[at];
+      if (instruction.leader)
+        endBlock();
+      if (++steps > kMostSteps)
+        return fail("kernel does not end", kernel.name, "a loop whose end integers tell", instruction.name);
+      if (d.kind == Decoded::Return && holds(instruction, false))
+        break;
+      ++at;
+      if (d.kind == Decoded::Barrier) {
+        begin(instruction);
+        endBlock();
+        return Error::success();
+      }
+      if (d.kind == Decoded::Branch)
+        branch(instruction);
+      else
+        execute(instruction, d);
+    }
+    endBlock();
+    done = true;
+    return Error::success();
+  }
+
+private:
+  const PtxKernel &kernel;
+  ArrayRef<Decoded> decoded;
+  const WalkLaunch &launch;
+  const DeviceFigures &device;
+  uint32_t first; // thread
+  double share;   // warps of the block in a partition
+  BlockWalk &result;
+  std::vector<std::pair<double, double>> &requests; // of the device's memory: arrival, bytes
+  std::vector<Word> values;
+  std::vector<int64_t> missed; // how often a branch on something unknown was not taken
+  size_t at = 0;
+  int64_t steps = 0;
+  double latest = 0, issued = 0, alu = 0; // since the basic block's begin
+  std::vector<double> groups;             // of copies: when they have arrived
+  double copies = 0;
+
+  void endBlock() {
+    clock = std::max({clock + share * std::max(issued, alu * 128 / device.aluLanes), latest});
+    latest = clock;
+    issued = alu = 0;
+  }
+
+  /// When an instruction goes.
+  double begin(const PtxInstruction &instruction) {
+    double start = clock;
+    for (int source : instruction.sources)
+      start = std::max(start, values[static_cast<size_t>(source)].ready);
+    result.pipes += instruction.cost;
+    if (instruction.inLoop)
+      result.loops += instruction.cost;
+    issued += instruction.cost.issued;
+    alu += instruction.cost.alu;
+    if (instruction.cost.issued > 0)
+      latest = std::max(latest, start);
+    return start;
+  }
+
+  bool holds(const PtxInstruction &instruction, bool otherwise) const {
+    if (instruction.predicate < 0)
+      return true;
+    const Word &value = values[static_cast<size_t>(instruction.predicate)];
+    return value.known ? ((value.bits & 1) != 0) != instruction.negated : otherwise;
+  }
+
+  void branch(const PtxInstruction &instruction) {
+    begin(instruction);
+    size_t own = at - 1;
+    bool unknown = instruction.predicate >= 0 && !values[static_cast<size_t>(instruction.predicate)].known;
+    // What depends on data: the way on, but not round and round.
+    bool taken = unknown ? ++missed[own] > 64 : holds(instruction, false);
+    result.unknown += unknown;
+    endBlock();
+    if (taken)
+      at = static_cast<size_t>(instruction.operands[0].index);
+  }
+
+  Word read(const PtxOperand &operand) const {
+    switch (operand.kind) {
+    case PtxOperand::Register:
+      return values[static_cast<size_t>(operand.index)];
+    case PtxOperand::Number:
+      return {operand.value, true, 0};
+    case PtxOperand::Parameter: {
+      auto index = static_cast<size_t>(operand.index);
+      return {index < launch.arguments.size() ? launch.arguments[index] : 0, index < launch.arguments.size(), 0};
+    }
+    case PtxOperand::Special: {
+      int index = operand.index;
+      if (index < kCtaid)
+        return {index == kTid ? first : 0, true, 0};
+      if (index < kNtid)
+        return {launch.block[static_cast<size_t>(index - kCtaid)], true, 0};
+      if (index < kNctaid)
+        return {index == kNtid ? launch.threads : 1, true, 0};
+      if (index < kLane)
+        return {launch.grid[static_cast<size_t>(index - kNctaid)], true, 0};
+      return {0, index == kLane, 0};
+    }
+    default:
+      return {};
+    }
+  }
+
+  void write(const PtxInstruction &instruction, Word value) {
+    for (int index : instruction.results)
+      values[static_cast<size_t>(index)] = value;
+  }
+
+  /// Clocks until data of global memory is there; `value` becomes what it holds, if that is known.
+  double access(const PtxInstruction &instruction, const Decoded &d, const PtxOperand &operand, double start,
+                double bytes, Word *value) {
+    WalkMemory memory;
+    if (operand.index >= 0 && values[static_cast<size_t>(operand.index)].known)
+      memory = launch.memory(values[static_cast<size_t>(operand.index)].bits + operand.value, d.type.bits / 8);
+    else
+      memory.own = is_contained(d.parts, "cs");
+    if (value && memory.data && d.type.bits <= 64 && d.vector == 1) {
+      std::memcpy(&value->bits, memory.data, d.type.bits / 8);
+      if (d.type.isSigned)
+        value->bits = static_cast<uint64_t>(extended(value->bits, d.type.bits));
+      value->known = true;
+    }
+    if (!memory.own)
+      return device.l2Latency;
+    bool earliest = requests.empty() || start < result.firstRequest;
+    result.firstRequest = earliest ? start : result.firstRequest;
+    result.lastData = std::max(result.lastData, start + device.memoryLatency);
+    requests.push_back({start, bytes});
+    return device.memoryLatency;
+  }
+
+  void execute(const PtxInstruction &instruction, const Decoded &d) {
+    if (!holds(instruction, true)) { // its place in the queue is taken all the same
+      result.pipes.issued += instruction.cost.issued;
+      issued += instruction.cost.issued;
+      return;
+    }
+    double start = begin(instruction), latency = d.latency;
+    Word value;
+    bool each = false; // results get values of their own
+    switch (d.kind) {
+    case Decoded::Move:
+      if (instruction.operands.size() == 2 && instruction.operands[0].kind == PtxOperand::Register)
+        value = read(instruction.operands[1]);
+      break;
+    case Decoded::Parameter:
+      value = read(instruction.operands[1]);
+      each = instruction.results.size() > 1;
+      break;
+    case Decoded::Integer: {
+      SmallVector<uint64_t, 4> in;
+      bool known = true;
+      for (const PtxOperand &operand : ArrayRef(instruction.operands).drop_front()) {
+        Word one = read(operand);
+        known &= one.known;
+        in.push_back(one.bits);
+      }
+      if (known)
+        if (std::optional<uint64_t> bits = compute(d, in))
+          value = {*bits, true, 0};
+      break;
+    }
+    case Decoded::Load:
+      if (d.global)
+        latency = access(instruction, d, instruction.operands.back(), start, d.vector * d.type.bits / 8 * 32.0, &value);
+      break;
+    case Decoded::Copy: {
+      double bytes = instruction.operands.size() > 2 ? static_cast<double>(instruction.operands[2].value) : 16;
+      copies = std::max(copies, start + access(instruction, d, instruction.operands[1], start, bytes * 32, nullptr));
+      break;
+    }
+    case Decoded::Commit:
+      groups.push_back(copies);
+      break;
+    case Decoded::Wait: {
+      size_t keep = instruction.operands.empty() ? 0 : static_cast<size_t>(instruction.operands[0].value);
+      for (size_t i = 0; i + keep < groups.size(); ++i)
+        latest = std::max(latest, groups[i]);
+      endBlock();
+      break;
+    }
+    default:
+      break;
+    }
+    if (each)
+      value.known = false;
+    value.ready = start + latency;
+    write(instruction, value);
+  }
+};
+} // namespace
+
+Expected<BlockWalk> device::walkBlock(const PtxKernel &kernel, const WalkLaunch &launch, const DeviceFigures &device) {
+  BlockWalk result;
+  std::vector<Decoded> decoded;
+  for (const PtxInstruction &instruction : kernel.instructions)
+    decoded.push_back(decode(instruction, device));
+  std::vector<std::pair<double, double>> requests;
+  std::vector<Warp> warps;
+  uint32_t count = (launch.threads + 31) / 32;
+  result.warps = count;
+  double share = std::max(1.0, count / 4.0);
+  for (uint32_t warp = 0; warp < count; ++warp)
+    warps.emplace_back(kernel, decoded, launch, device, warp * 32, share, result, requests);
+  // From barrier to barrier.
+  for (bool any = true; any;) {
+    any = false;
+    double meeting = 0;
+    for (Warp &warp : warps) {
+      if (warp.done)
+        continue;
+      any = true;
+      if (Error error = warp.run())
+        return error;
+      meeting = std::max(meeting, warp.clock);
+      result.clocks = std::max(result.clocks, warp.clock);
+    }
+    for (Warp &warp : warps)
+      if (!warp.done)
+        warp.clock = meeting + kBarrier;
+  }
+  // Most bytes within a latency.
+  llvm::sort(requests);
+  double sum = 0;
+  for (size_t begin = 0, end = 0; end < requests.size(); ++end) {
+    sum += requests[end].second;
+    while (requests[begin].first + device.memoryLatency <= requests[end].first)
+      sum -= requests[begin++].second;
+    result.inFlight = std::max(result.inFlight, sum);
+  }
+  return result;
+}
