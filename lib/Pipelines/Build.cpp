@@ -8,12 +8,12 @@
 #include "WeightsFile.h"
 #include "mlir/Bytecode/BytecodeWriter.h"
 #include "mlir/IR/AsmState.h"
-#include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "skim/Analysis/PlannedBytes.h"
 #include "skim/Analysis/WeightReader.h"
 #include "skim/Import/ONNX/ImportONNX.h"
 #include "skim/InitAll.h"
+#include "skim/Pipelines/PackageModel.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/AtomicOutput.h"
 #include "skim/Support/Json.h"
@@ -570,24 +570,6 @@ bool Build::import() {
   return !work || describe();
 }
 
-/// The sha256 that a package's manifest has for one of its files.
-static Error checkHash(const JsonCursor &manifest, const std::string &folder, const std::string &name) {
-  Expected<JsonCursor> files = manifest.member("files");
-  if (!files)
-    return files.takeError();
-  Expected<JsonCursor> facts = files->member(name);
-  if (!facts)
-    return facts.takeError();
-  Expected<std::string> expected = facts->string("sha256"), found = sha256OfFile(folder + "/" + name);
-  if (!expected)
-    return expected.takeError();
-  if (!found)
-    return found.takeError();
-  if (*expected != *found)
-    return fail("damaged file", folder + "/" + name, "sha256 " + *expected, *found);
-  return Error::success();
-}
-
 /// The quantized IR, weights and tokenizer of a package.
 bool Build::load() {
   std::string folder = options.model;
@@ -603,18 +585,10 @@ bool Build::load() {
   if (options.compileTo && *options.compileTo < Phase::Fuse)
     return !fails(fail("phase of a package is done", folder, "--compile-to fuse, generate or package",
                        std::string(phaseName(*options.compileTo))));
-  // MLIR's bytecode reader trusts its input more than a damaged file deserves.
-  if (fails(checkHash(root, folder, "model.mlirbc")))
-    return false;
-  {
-    Diagnostics diagnostics(&context, failures);
-    module = parseSourceFile<ModuleOp>(folder + "/model.mlirbc", &context);
-  }
-  if (!module) {
-    if (failures.empty())
-      failures.push_back(fail("damaged model", folder + "/model.mlirbc", "bytecode of Skim's dialects", "other bytes"));
-    return false;
-  }
+  Expected<OwningOpRef<ModuleOp>> read = readPackageModel(root, folder, context);
+  if (!read)
+    return !fails(read.takeError());
+  module = std::move(*read);
   if (options.context > 0)
     setModelContext(*module, options.context);
   if (fails(manifest.addFromPackage(root, report)))

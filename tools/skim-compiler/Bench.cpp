@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "BenchModel.h"
 #include "Command.h"
 #include "skim/InitAll.h"
 #include "skim/Support/Json.h"
@@ -21,20 +22,16 @@ using namespace skim;
 using namespace skim::tool;
 
 namespace {
-struct Options {
-  std::string package, shape, target = "cpu", activations;
-  std::vector<std::string> formats;
-  std::vector<int64_t> batches = {1};
+struct Options : BenchModelOptions {
   int threads = 0;
-  bool json = false;
+  bool model = false;
 };
 } // namespace
 
 /// Bytes that weights and probe each go through: beyond the caches.
 static constexpr size_t workingSet = size_t(640) << 20;
 
-/// `4096x14336` as N and K.
-static Error parseShape(const std::string &text, int64_t &n, int64_t &k) {
+Error tool::parseShape(const std::string &text, int64_t &n, int64_t &k) {
   auto [first, second] = StringRef(text).split('x');
   if (first.getAsInteger(10, n) || second.getAsInteger(10, k) || n < 1 || k < 1 || n > 1 << 20 || k > 1 << 20)
     return fail("invalid shape", "--shape", "NxK, each from 1 to 1048576", text);
@@ -57,6 +54,8 @@ static Expected<std::vector<std::string>> modesOf(const Options &options, const 
 }
 
 static Error run(const Options &options) {
+  if (options.model)
+    return benchModel(options);
   if (!options.package.empty())
     return fail("too much to measure at once", options.package, "a package or --shape", "both");
   if (options.formats.empty())
@@ -132,18 +131,33 @@ static Error run(const Options &options) {
 
 void skim::tool::addBench(CLI::App &app, Action &action) {
   auto options = std::make_shared<Options>();
+  options->target = "cpu";
   CLI::App *command =
       addCommand(app, action, "bench", "speed of a package, or of a format's kernel on a shape", options, run);
   command->add_option("package", options->package, "OUT.skim");
-  command->add_option("--shape", options->shape, "NxK: a kernel by itself")->required();
+  command->add_option("--shape", options->shape, "NxK: a kernel by itself");
   command->add_option("--format", options->formats, "the kernel's term (w4g128, k3, ...); may be repeated")
       ->allow_extra_args(false);
   command->add_option("--batch", options->batches, "rows at once (1,4,16)")
       ->delimiter(',')
       ->check(CLI::Range(int64_t(1), int64_t(512)));
   command->add_option("--activations", options->activations, "activation mode (default: f32 and the target's)")
-      ->check(CLI::IsMember({"f32", "bf16", "a8"}));
-  command->add_option("--target", options->target, "a target that this machine runs")->capture_default_str();
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "a8"}));
+  command->add_option("--target", options->target, "a target that this machine runs, or with --model nvidia:sm_90")
+      ->capture_default_str();
   command->add_option("--threads", options->threads, "threads (default: all)")->check(CLI::Range(0, 1024));
+  command->add_flag("--model", options->model, "predict for a GPU, which need not be here");
+  command->add_option("--gpu", options->gpu, "the GPU (h100, h200, rtx4090, ...; default: by target)");
+  command->add_flag("--time-compile", options->wholeStep, "of a modelled step: compile all of its kernels");
+  command->add_option("--llama", options->llama, "HIDDENxFFxLAYERS: a model's step, without weights");
+  command->add_option("--head", options->head, "of --llama: the head's term")->capture_default_str();
+  command->add_option("--cache-heads", options->cacheHeads, "of --llama: heads of keys (default: all of 128)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--vocabulary", options->vocabulary, "of --llama")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--context", options->context, "tokens in the caches of a modelled step")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "one JSON object on standard output");
 }

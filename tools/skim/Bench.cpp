@@ -23,6 +23,7 @@ struct Options {
   std::string package, shape, format, activations;
   std::vector<int64_t> batches = {1};
   bool json = false;
+  bool predict = false; // the compiler's business: skim.cpp
   Model::Options model;
 };
 
@@ -203,5 +204,6 @@ void skim::tool::addBench(CLI::App &app, Action &action) {
   command->add_option("--activations", options->activations, "the kernel's activation mode");
   command->add_option("--target", options->model.target, "target of the package");
   command->add_option("--threads", options->model.threads, "threads (default: all)")->check(CLI::Range(0, 1024));
+  command->add_flag("--model", options->predict, "predict for --target nvidia:sm_90 ..., which need not be here");
   command->add_flag("--json", options->json, "one JSON object on standard output");
 }

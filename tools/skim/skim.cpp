@@ -27,7 +27,7 @@ static void addCompilerCommands(CLI::App &app, Action &action) {
 }
 
 /// True where the arguments ask for what needs the compiler: its commands,
-/// `inspect` of a model file, `bench` of a shape.
+/// `inspect` of a model file, `bench` of a shape or for a GPU that is not here.
 static bool needsCompiler(int argc, char **argv) {
   if (argc < 2)
     return false;
@@ -39,7 +39,7 @@ static bool needsCompiler(int argc, char **argv) {
   for (int i = 2; i < argc; ++i) {
     if (command == "inspect" && std::filesystem::is_regular_file(argv[i], code))
       return true;
-    if (command == "bench" && std::strncmp(argv[i], "--shape", 7) == 0)
+    if (command == "bench" && (std::strncmp(argv[i], "--shape", 7) == 0 || std::strcmp(argv[i], "--model") == 0))
       return true;
   }
   return false;
