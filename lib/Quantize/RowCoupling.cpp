@@ -11,8 +11,9 @@
 using namespace skim;
 
 namespace {
-/// Rows that a thread takes at once.
-constexpr int64_t tileRows = 16;
+/// Rows that a thread takes at once. What a tile costs before its first row is
+/// the moment's way through the cache: two large tiles of a batch beat many small ones.
+int64_t tileRows(int64_t count) { return std::clamp<int64_t>((count / 2 + 7) / 8 * 8, 8, RowTile::lanes); }
 /// A batch of rows makes up for the errors of the others together: about a
 /// twelfth of them, so that little of what it makes up for is its own.
 constexpr int64_t batches = 12;
@@ -85,7 +86,7 @@ void Coupling::errorOf(const RowTile &tile, int64_t lane, uint8_t term, const fl
 
 /// tr(G·Δ·F·Δᵀ), by blocks of rows.
 double Coupling::loss() {
-  constexpr int64_t block = 64;
+  constexpr int64_t block = 192;
   const std::vector<float> &moment = sensitivity.objective();
   std::vector<double> sums(n);
   parallelFor(n, block, options.threads, [&](size_t begin, size_t end, unsigned) {
@@ -128,9 +129,9 @@ std::vector<float> Coupling::factors(const uint32_t *rows, int64_t count) const 
         lower[i * count + j] *= 0.5;
   }
   // lower is L⁻¹: the inverse is L⁻ᵀ·L⁻¹.
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t j = 0; j < count; ++j)
-      for (int64_t l = std::max(i, j); l < count; ++l)
+  for (int64_t l = 0; l < count; ++l)
+    for (int64_t i = 0; i <= l; ++i)
+      for (int64_t j = 0; j <= l; ++j)
         inverse[i * count + j] += lower[l * count + i] * lower[l * count + j];
   std::vector<float> left(inverse.begin(), inverse.end()), others(count * n), result(count * n);
   for (int64_t i = 0; i < count; ++i) {
@@ -138,7 +139,10 @@ std::vector<float> Coupling::factors(const uint32_t *rows, int64_t count) const 
     for (int64_t j = 0; j < count; ++j)
       others[i * n + rows[j]] = 0;
   }
-  gemm(count, n, count, 1.0f, left.data(), count, false, others.data(), n, 0.0f, result.data(), n);
+  parallelFor(n, 128, options.threads, [&](size_t begin, size_t end, unsigned) {
+    gemm(count, int64_t(end - begin), count, 1.0f, left.data(), count, false, others.data() + begin, n, 0.0f,
+         result.data() + begin, n);
+  });
   return result;
 }
 
@@ -146,7 +150,7 @@ std::vector<float> Coupling::factors(const uint32_t *rows, int64_t count) const 
 void Coupling::batch(LayerPart &part, const uint32_t *rows, int64_t first, int64_t count) {
   const std::vector<float> shared = factors(rows, count);
   std::vector<float> next(count * k);
-  parallelFor(count, tileRows, options.threads, [&](size_t begin, size_t end, unsigned) {
+  parallelFor(count, tileRows(count), options.threads, [&](size_t begin, size_t end, unsigned) {
     int64_t used = int64_t(end - begin);
     // What the batch has to make up for.
     std::vector<float> shift(used * k), target(k);
@@ -160,7 +164,7 @@ void Coupling::batch(LayerPart &part, const uint32_t *rows, int64_t first, int64
       loadLane(tile, i, part.matrix, first + int64_t(begin) + i, part.bits, options.table);
     }
     tile.fill(used);
-    tile.refine(options.rounds, options.cycles);
+    tile.renew(options.cycles);
     for (int64_t i = 0; i < used; ++i) {
       const int64_t row = rows[begin + i];
       float *changed = next.data() + (int64_t(begin) + i) * k;
@@ -178,7 +182,7 @@ void Coupling::batch(LayerPart &part, const uint32_t *rows, int64_t first, int64
 }
 
 void Coupling::sweep() {
-  const int64_t size = std::max(tileRows, (n / batches + tileRows - 1) / tileRows * tileRows);
+  const int64_t size = std::max<int64_t>(16, (n / batches + 15) / 16 * 16);
   const uint32_t *rows = layer.permutation.data();
   for (LayerPart &part : layer.parts) {
     for (int64_t first = 0; first < part.matrix.rows; first += size)
@@ -191,7 +195,7 @@ void Coupling::decodeAll() {
   delta.resize(n * k);
   int64_t at = 0;
   for (const LayerPart &part : layer.parts) {
-    parallelFor(part.matrix.rows, tileRows, options.threads, [&](size_t begin, size_t end, unsigned) {
+    parallelFor(part.matrix.rows, 16, options.threads, [&](size_t begin, size_t end, unsigned) {
       RowTile tile(objective, bitsOf(part.bits), options.table, gridOf(part.bits));
       for (size_t i = begin; i < end; ++i) {
         int64_t row = layer.permutation[at + i];
@@ -227,9 +231,8 @@ void Coupling::run() {
     for (int64_t i = 0; i < part.matrix.rows; ++i, ++at)
       addSquares(part.matrix, weights.row(layer.permutation[at]), decoded.data() + int64_t(layer.permutation[at]) * k);
   }
-  MatrixView view(decoded.data(), n, k);
-  layer.errors = sensitivity.rowErrors(weights, view, ErrorMeasure::LossWeighted, options.threads);
-  layer.lFull = sensitivity.rowErrors(weights, view, ErrorMeasure::LFull, options.threads);
+  layer.errors.clear();
+  layer.lFull.clear();
 }
 
 Error skim::coupleRows(const std::string &name, FinishedLayer &layer, std::span<const float> outputMoment,

@@ -510,6 +510,17 @@ void RowTile::restoreBest() {
       middles[q * lanes + lane] = (tables[q * lanes + lane] + tables[(q + 1) * lanes + lane]) / 2;
 }
 
+void RowTile::renew(int cycles) {
+  if (!objective->feedback.empty())
+    feedback();
+  updateDeltas();
+  products();
+  for (int cycle = 0; cycle < cycles; ++cycle)
+    descend();
+  leastSquares();
+  known = false;
+}
+
 void RowTile::refine(int rounds, int cycles) {
   updateDeltas();
   products();

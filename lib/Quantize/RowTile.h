@@ -81,6 +81,9 @@ public:
   /// objective has it), `cycles` passes of coordinate descent, least squares.
   /// Each lane keeps the best that it was.
   void refine(int rounds, int cycles);
+  /// Error feedback over the tables as they are, `cycles` passes of coordinate
+  /// descent, least squares: half of refine's time, without a look at what was there.
+  void renew(int cycles);
   /// δ·F·δᵀ × the objective's scale of each lane.
   void errors(double *out);
 

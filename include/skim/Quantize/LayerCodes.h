@@ -53,6 +53,7 @@ struct CodeOptions {
 
 /// Widths to record, and how.
 struct RecordOptions : CodeOptions {
+  RecordOptions() { rounds = 0; } // finishing begins with least squares and feedback anyway
   unsigned minBits = 1;
   unsigned maxBits = 5; ///< at most 8
   ErrorMeasure measure = ErrorMeasure::LossWeighted;

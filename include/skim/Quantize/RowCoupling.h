@@ -20,7 +20,6 @@ struct CouplingOptions : FinishOptions {
   /// moment, and are multiplied by this.
   float share = 0.5f;
   int sweeps = 2; ///< over all rows
-  CouplingOptions() { rounds = 1; }
 };
 
 /// Finds codes and tables of `layer` anew, batch by batch of rows (low widths
@@ -29,8 +28,8 @@ struct CouplingOptions : FinishOptions {
 /// that does not lower it is undone. `outputMoment`: G, its upper triangle
 /// [N(N+1)/2] (STATS: output_gradient_second_moment). Rows without gradient stay
 /// as they are, and so do all where there are several groups of moments.
-/// Sets `layer.errors` and `lFull` to those of the new codes, which are larger:
-/// they see rows alone. Fails where sizes do not fit or G is not finite.
+/// Leaves `layer.errors` and `lFull` empty: Sensitivity tells those of the new codes
+/// where somebody asks, which are larger, since they see rows alone. Fails where sizes do not fit or G is not finite.
 Error coupleRows(const std::string &name, FinishedLayer &layer, std::span<const float> outputMoment,
                  const MatrixView &weights, const Sensitivity &sensitivity, const CouplingOptions &options = {});
 

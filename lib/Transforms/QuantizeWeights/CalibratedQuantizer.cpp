@@ -172,15 +172,20 @@ Error CalibratedQuantizer::codebook(Work &work, CodebookAttr attr) {
   return Error::success();
 }
 
+bool CalibratedQuantizer::isCoupled(const std::string &layer) const {
+  const LayerStatistics *facts = statistics->find(layer);
+  return facts && !facts->outputMoment.empty();
+}
+
 /// Rows with each other's errors in view, where the statistics tell how they meet.
 Error CalibratedQuantizer::couple(Work &work, DType table, FinishedLayer &layer) {
-  const LayerStatistics *facts = statistics->find(work.layer);
-  if (!facts || facts->outputMoment.empty())
+  if (!isCoupled(work.layer))
     return Error::success();
   CouplingOptions coupling;
   coupling.table = table;
   coupling.threads = options.threads;
-  return coupleRows(work.layer, layer, facts->outputMoment, work.view(), *work.sensitivity, coupling);
+  return coupleRows(work.layer, layer, statistics->find(work.layer)->outputMoment, work.view(), *work.sensitivity,
+                    coupling);
 }
 
 /// What a permutation of rows stores.
@@ -221,10 +226,14 @@ Expected<FinishedLayer> CalibratedQuantizer::finish(Work &work, std::span<const 
   FinishOptions finish;
   finish.table = recordOptions().table;
   finish.threads = options.threads;
+  // What coupling does next begins with the tables; more rounds before it gain nothing.
+  const bool coupled = !plan->asPublished && isCoupled(work.layer);
+  if (coupled)
+    finish.rounds = 1;
   if (plan->asPublished)
     finish.rounds = 0;
   Expected<FinishedLayer> finished = finishLayer(work.layer, *recorded, widths, work.view(), *work.sensitivity, finish);
-  if (finished && !plan->asPublished)
+  if (finished && coupled)
     if (Error error = couple(work, finish.table, *finished))
       return error;
   return finished;

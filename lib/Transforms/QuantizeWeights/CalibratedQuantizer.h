@@ -67,6 +67,7 @@ private:
   Error planned(Work &work, mlir::Attribute format);
   Error scaled(Work &work, ScaledAttr format);
   Expected<FinishedLayer> finish(Work &work, std::span<const uint8_t> widths);
+  bool isCoupled(const std::string &layer) const;
   Error couple(Work &work, DType table, FinishedLayer &layer);
   Error store(Work &work, mlir::Attribute encoding, FinishedLayer &finished);
   Error uniform(Work &work, UniformAttr format);
