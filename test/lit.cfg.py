@@ -18,6 +18,7 @@ config.environment["PATH"] = os.pathsep.join(
 config.substitutions.append(("%skim_plugin", os.path.join(config.skim_build, "lib", "SkimPlugin.so")))
 config.substitutions.append(("%skim_source", config.skim_source))
 config.substitutions.append(("%mlir_lib_dir", os.path.join(config.llvm_tools, "..", "lib")))
+config.substitutions.append(("%fake_cuda", os.path.join(config.skim_build, "test", "lib", "libskim-fake-cuda.so")))
 config.substitutions.append(("%skim_build", config.skim_build))
 
 venv_python = os.path.join(config.skim_source, ".venv", "bin", "python3")

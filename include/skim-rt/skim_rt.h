@@ -74,10 +74,14 @@ typedef struct skim_rt_options {
    * memory. 0, or more than the package allows: what the package allows. */
   int32_t max_rows;
   /* "cpu:x86-64-v4": this target of the package. Null, "" or "cpu": the best
-   * CPU target of the package whose instructions this CPU has. */
+   * CPU target of the package whose instructions this CPU has. "nvidia": the
+   * best one for the device. */
   const char *target;
   /* Not 0: each pool thread stays on one CPU (the caller's thread does not). */
   int32_t pin;
+  /* Which NVIDIA device, in the order of the driver; only looked at for targets
+   * "nvidia" and "nvidia:...". */
+  int32_t device;
 } skim_rt_options;
 
 /* Opens the package folder `path`; `options` may be null. Checks the manifest
@@ -177,6 +181,18 @@ typedef struct skim_rt_random {
 
 /* The next number in [0, 1) of the stream; advances `random`; 0 for null. */
 SKIM_RT_API float skim_rt_uniform(skim_rt_random *random);
+
+/* skim_rt_step, and then a token for each of the n sequences, chosen from the
+ * logits of its last new token as skim_rt_sample does. `logits` of sequences is
+ * not looked at. Where steps run on a device, logits stay there and only the
+ * tokens are copied; a call that continues the last one with the tokens that it
+ * chose, with the same sampling, copies nothing to the device at all.
+ * `sampling` and `random` are [n]; as for skim_rt_sample they may be null.
+ * Devices add probabilities in another order than CPUs and have another
+ * exponential: for the same number they may choose another token where it lies
+ * within a millionth of the border between two. */
+SKIM_RT_API skim_rt_status skim_rt_next(const skim_rt_sequence *sequences, size_t n, const skim_rt_sampling *sampling,
+                                        skim_rt_random *random, int32_t *tokens);
 
 /* Chooses a token from logits[vocabulary] with the package's own code.
  * `random` advances by one if temperature > 0 and may be null otherwise.

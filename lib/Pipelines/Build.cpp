@@ -3,6 +3,7 @@
 #include "skim/Pipelines/Build.h"
 
 #include "Budget.h"
+#include "DeviceCode.h"
 #include "Manifest.h"
 #include "TuneWeights.h"
 #include "WeightsFile.h"
@@ -126,6 +127,7 @@ private:
   /// Targets of a package that is compiled which stay as they are.
   struct Kept {
     std::string name, code, weights;
+    std::vector<std::string> kernels; // of a device
     Json entry;
   };
   std::vector<Kept> kept;
@@ -471,7 +473,7 @@ bool Build::generate() {
   return true;
 }
 
-/// Simulated GPUs: weights in tiles, kernels as code of this host.
+/// GPUs: weights in tiles; kernels for the device, or as code of this host.
 bool Build::generateDevices() {
   for (const GPUTarget &target : devices) {
     OwningOpRef<ModuleOp> own = module->clone();
@@ -491,18 +493,31 @@ bool Build::generateDevices() {
       return !fails(program.takeError());
     if (program->context == 0)
       program->context = contextOf(*own);
-    Expected<TargetInfo> host = parseCPUTarget("cpu");
+    // A device's package should not ask more of the processor than that there is one.
+    Expected<TargetInfo> host = parseCPUTarget(target.simulated ? "cpu" : "cpu:portable");
     if (!host)
       return !fails(host.takeError());
-    int64_t sampleScratch = generateSampler(*code, *host, program->vocabulary);
-    if (finishPhase(Phase::Generate, *code))
-      return false;
     std::string folder = "targets/" + targetFolder(target.name);
-    std::string file = folder + "/model.so", weights = folder + "/weights.safetensors";
-    if (fails(work->makeFolder(folder)) || fails(emitSimulation(*code, work->file(file))) ||
-        fails(writeDeviceWeights(work->file("weights.safetensors"), stored, work->file(weights), *program,
+    DeviceFiles files;
+    files.code = folder + "/model.so";
+    files.weights = folder + "/weights.safetensors";
+    int64_t sampleScratch = target.simulated ? generateSampler(*code, *host, program->vocabulary) : 0;
+    if (finishPhase(Phase::Generate, *code) || fails(work->makeFolder(folder)))
+      return false;
+    if (target.simulated) {
+      if (fails(emitSimulation(*code, work->file(files.code))))
+        return false;
+    } else {
+      Expected<int64_t> scratch = emitSampler(context, *host, program->vocabulary, work->file(files.code));
+      if (!scratch)
+        return !fails(scratch.takeError());
+      sampleScratch = *scratch;
+      if (fails(emitKernels(*code, target, *work, folder, files)))
+        return false;
+    }
+    if (fails(writeDeviceWeights(work->file("weights.safetensors"), stored, work->file(files.weights), *program,
                                  options.threads)) ||
-        fails(manifest.addDevice(*program, target, *host, sampleScratch, work->workPath(), file, weights)))
+        fails(manifest.addDevice(*program, target, *host, sampleScratch, work->workPath(), files)))
       return false;
   }
   return true;
@@ -550,6 +565,8 @@ bool Build::import() {
     return false;
   if (finishPhase(Phase::Raise, *module) || !calibrate() || finishPhase(Phase::Calibrate, *module))
     return false;
+  if (!devices.empty())
+    (*module)->setAttr(kDeviceAttr, UnitAttr::get(&context));
   if (!allocate() || finishPhase(Phase::Allocate, *module))
     return false;
   if (options.dryRun) {
@@ -557,6 +574,7 @@ bool Build::import() {
     stop = true;
     return false;
   }
+  (*module)->removeAttr(kDeviceAttr); // of the budget, not of the model
   // Without a package the weights lie beside the IR that names them.
   std::string weights = work ? work->file("weights.safetensors")
                              : folderOf(options.output) + "/" +
@@ -631,7 +649,7 @@ Error Build::readTargets(const JsonCursor &manifest) {
   if (!members)
     return members.takeError();
   for (const auto &[name, entry] : *members) {
-    Kept target = {name, "", "", entry.json()};
+    Kept target = {name, "", "", {}, entry.json()};
     Expected<std::string> weights = entry.string("weights_file"), code = entry.string("code");
     for (Error error : {weights.takeError(), code.takeError()})
       if (error)
@@ -643,6 +661,16 @@ Error Build::readTargets(const JsonCursor &manifest) {
     bool common = target.weights == "weights.safetensors";
     if (target.code != own + "/model.so" || (!common && target.weights != own + "/weights.safetensors"))
       return fail("damaged manifest", entry.place(), "files in " + own, target.code + " and " + target.weights);
+    for (auto [key, file] : {std::pair("kernels", "/kernels.ptx"), std::pair("cubin", "/kernels.cubin")}) {
+      Expected<std::string> found = entry.stringOr(key, "");
+      if (!found)
+        return found.takeError();
+      if (found->empty())
+        continue;
+      if (*found != own + file)
+        return fail("damaged manifest", entry.place(), "files in " + own, *found);
+      target.kernels.push_back(*found);
+    }
     if (common) {
       Expected<StoredLayouts> layouts = readLayouts(entry);
       if (!layouts)
@@ -664,6 +692,9 @@ Error Build::adoptTargets(const JsonCursor &manifest, const std::string &folder)
     if (target.weights != "weights.safetensors")
       if (Error error = adopt(manifest, folder, target.weights))
         return error;
+    for (const std::string &file : target.kernels)
+      if (Error error = adopt(manifest, folder, file))
+        return error;
     this->manifest.keepTarget(target.name, target.entry);
   }
   return Error::success();
@@ -672,11 +703,11 @@ Error Build::adoptTargets(const JsonCursor &manifest, const std::string &folder)
 bool Build::run() {
   // What can be wrong before any work is done.
   for (const std::string &name : options.targets) {
-    if (StringRef(name).starts_with("nvidia-sim")) {
+    if (StringRef(name).starts_with("nvidia")) {
       Expected<GPUTarget> device = parseGPUTarget(name);
       if (!device)
         return !fails(device.takeError());
-      device->name = "nvidia-sim:" + device->chip;
+      device->name = (device->simulated ? "nvidia-sim:" : "nvidia:") + device->chip;
       devices.push_back(std::move(*device));
       continue;
     }

@@ -325,9 +325,8 @@ Error Manifest::addTarget(const ProgramInfo &program, const TargetInfo &target, 
 }
 
 Error Manifest::addDevice(const device::StepProgram &program, const GPUTarget &target, const TargetInfo &host,
-                          int64_t sampleScratch, const std::string &folder, const std::string &code,
-                          const std::string &weightsFile) {
-  Expected<Json> facts = describeFile(folder + "/" + code), launches = parseJson(program.launches, "launches");
+                          int64_t sampleScratch, const std::string &folder, const DeviceFiles &files) {
+  Expected<Json> facts = describeFile(folder + "/" + files.code), launches = parseJson(program.launches, "launches");
   if (!facts)
     return facts.takeError();
   if (!launches)
@@ -341,9 +340,9 @@ Error Manifest::addDevice(const device::StepProgram &program, const GPUTarget &t
     caches.push_back({{"heads", cache.heads}, {"dim", cache.dim}, {"bytes_per_element", cache.bytesPerElement}});
   Json entry = {{"abi", SKIM_ABI_VERSION},
                 {"target", target.name},
-                {"code", code},
+                {"code", files.code},
                 {"code_sha256", (*facts)["sha256"]},
-                {"weights_file", weightsFile},
+                {"weights_file", files.weights},
                 {"weights", std::move(weights)},
                 {"weight_bytes", std::move(weightBytes)},
                 {"caches", std::move(caches)},
@@ -354,6 +353,15 @@ Error Manifest::addDevice(const device::StepProgram &program, const GPUTarget &t
                 {"sample_scratch", sampleScratch},
                 {"cpu_features", host.requiredFeatures},
                 {"launches", std::move(*launches)}};
+  for (auto [key, file] : {std::pair("kernels", &files.kernels), std::pair("cubin", &files.cubin)}) {
+    if (file->empty())
+      continue;
+    Expected<Json> described = describeFile(folder + "/" + *file);
+    if (!described)
+      return described.takeError();
+    entry[key] = *file;
+    entry[std::string(key) + "_sha256"] = (*described)["sha256"];
+  }
   entry["sha256"] = sha256(dumpJson(entry));
   json["targets"][target.name] = std::move(entry);
   return Error::success();

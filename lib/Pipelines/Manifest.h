@@ -19,6 +19,11 @@ std::string targetFolder(const std::string &target);
 /// The short name of a weight's encoding, or its element type where it is plain.
 std::string formatName(mlir::Type type);
 
+/// The files of a GPU's program inside the package; `kernels` (PTX) and `cubin` may be empty.
+struct DeviceFiles {
+  std::string code, weights, kernels, cubin;
+};
+
 /// Collects manifest.json (contract: "The package"); `folder` is the package in the making.
 class Manifest {
 public:
@@ -37,10 +42,9 @@ public:
   /// and its weights inside the package.
   Error addTarget(const ProgramInfo &program, const TargetInfo &target, const std::string &folder,
                   const std::string &code, const std::string &weights);
-  /// The same of a simulated GPU, whose code runs on `host`.
+  /// The same of a GPU; its shared object runs on `host`.
   Error addDevice(const device::StepProgram &program, const GPUTarget &target, const TargetInfo &host,
-                  int64_t sampleScratch, const std::string &folder, const std::string &code,
-                  const std::string &weights);
+                  int64_t sampleScratch, const std::string &folder, const DeviceFiles &files);
   /// A target's entry as another package has it.
   void keepTarget(const std::string &name, const Json &entry) { json["targets"][name] = entry; }
   /// Adds sizes and hashes of all files and writes manifest.json.

@@ -65,6 +65,7 @@ skim_rt_status skim_rt_open(const char *path, const skim_rt_options *options, sk
       wanted.maxRows = options->max_rows;
       wanted.target = options->target ? options->target : "";
       wanted.pin = options->pin != 0;
+      wanted.device = options->device;
     }
     Expected<std::shared_ptr<Model>> opened = Model::open(path, wanted);
     if (!opened)
@@ -161,21 +162,39 @@ static Expected<Model::Sequence> readSequence(const skim_rt_sequence &sequence) 
                          static_cast<skim_rt_logits>(sequence.logits)};
 }
 
+static Expected<std::vector<Model::Sequence>> readSequences(const skim_rt_sequence *sequences, size_t n) {
+  if (!sequences)
+    return nullArgument("sequences");
+  std::vector<Model::Sequence> list;
+  list.reserve(n);
+  for (size_t i = 0; i < n; ++i) {
+    Expected<Model::Sequence> sequence = readSequence(sequences[i]);
+    if (!sequence)
+      return sequence.takeError();
+    list.push_back(*sequence);
+  }
+  if (list.empty())
+    return fail("empty step", "", "at least one sequence", "none");
+  return list;
+}
+
 skim_rt_status skim_rt_step(const skim_rt_sequence *sequences, size_t n, float *logits) {
   return guarded([&]() -> Error {
-    if (!sequences)
-      return nullArgument("sequences");
-    std::vector<Model::Sequence> list;
-    list.reserve(n);
-    for (size_t i = 0; i < n; ++i) {
-      Expected<Model::Sequence> sequence = readSequence(sequences[i]);
-      if (!sequence)
-        return sequence.takeError();
-      list.push_back(*sequence);
-    }
-    if (list.empty())
-      return fail("empty step", "", "at least one sequence", "none");
-    return list.front().session->model().step(list, logits);
+    Expected<std::vector<Model::Sequence>> list = readSequences(sequences, n);
+    return list ? list->front().session->model().step(*list, logits) : list.takeError();
+  });
+}
+
+skim_rt_status skim_rt_next(const skim_rt_sequence *sequences, size_t n, const skim_rt_sampling *sampling,
+                            skim_rt_random *random, int32_t *tokens) {
+  return guarded([&]() -> Error {
+    if (!tokens)
+      return nullArgument("tokens");
+    Expected<std::vector<Model::Sequence>> list = readSequences(sequences, n);
+    if (!list)
+      return list.takeError();
+    return list->front().session->model().next(*list, std::span(sampling, sampling ? n : 0),
+                                               std::span(random, random ? n : 0), std::span(tokens, n));
   });
 }
 

@@ -154,6 +154,14 @@ static Expected<Program> readProgram(const std::string &name, const JsonCursor &
   if (std::optional<JsonCursor> launches = cursor.find("launches"))
     program.launches = dumpJson(launches->json());
 
+  if (cursor.find("kernels")) {
+    reader.file("kernels", program.kernels).sha256("kernels_sha256", program.kernelsSha256);
+    if (cursor.find("cubin"))
+      reader.file("cubin", program.cubin).sha256("cubin_sha256", program.cubinSha256);
+    if (reader.error)
+      return std::move(reader.error);
+  }
+
   Expected<JsonCursor> scratchCursor = cursor.member("scratch");
   if (!scratchCursor)
     return scratchCursor.takeError();
@@ -220,7 +228,8 @@ static bool isTargetOf(std::string_view name, std::string_view family) {
   return name == family || (name.starts_with(family) && name.substr(family.size()).starts_with(":"));
 }
 static bool isCpu(std::string_view name) { return isTargetOf(name, "cpu") || isTargetOf(name, "cpu-sim"); }
-static bool isSimulated(std::string_view name) { return isTargetOf(name, "nvidia-sim"); }
+static bool isNvidia(std::string_view name) { return isTargetOf(name, "nvidia"); }
+static bool isDevice(std::string_view name) { return isNvidia(name) || isTargetOf(name, "nvidia-sim"); }
 
 /// Chooses among `targets`; see readManifest.
 static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_view wanted, const std::string &folder) {
@@ -241,13 +250,13 @@ static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_vi
     for (auto &[name, cursor] : *all) {
       if (name != wanted)
         continue;
-      if (!isCpu(name) && !isSimulated(name))
-        return fail("cannot run a target", cursor.place(), "a CPU target (cpu or cpu-sim) or nvidia-sim", name);
+      if (!isCpu(name) && !isDevice(name))
+        return fail("cannot run a target", cursor.place(), "a target cpu, cpu-sim, nvidia or nvidia-sim", name);
       Expected<Program> program = readProgram(name, cursor);
       if (!program)
         return program;
-      if (isSimulated(name) == program->launches.empty())
-        return fail("damaged manifest", cursor.place(), "launches for a GPU and for nothing else", name);
+      if (isDevice(name) == program->launches.empty() || isNvidia(name) == program->kernels.empty())
+        return fail("damaged manifest", cursor.place(), "launches and kernels for a GPU and for nothing else", name);
       std::string missing = missingFeature(*program);
       if (!missing.empty())
         return lacks(*program, missing);
@@ -284,7 +293,8 @@ static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_vi
   return fail("no CPU target in the package", targets.place(), "a target cpu:…", names, "skim compile adds targets");
 }
 
-Expected<Manifest> skim::readManifest(const std::string &folder, std::string_view target) {
+/// The manifest's text as JSON.
+static Expected<Json> loadManifest(const std::string &folder) {
   std::string path = folder + "/manifest.json";
   struct stat info;
   if (::stat(folder.c_str(), &info) != 0)
@@ -297,7 +307,28 @@ Expected<Manifest> skim::readManifest(const std::string &folder, std::string_vie
   if (static_cast<uint64_t>(info.st_size) > maxManifestBytes)
     return fail("manifest is too long", path, "at most " + std::to_string(maxManifestBytes) + " bytes",
                 std::to_string(info.st_size));
-  Expected<Json> json = parseJsonFile(path);
+  return parseJsonFile(path);
+}
+
+Expected<std::vector<std::string>> skim::packageTargets(const std::string &folder) {
+  Expected<Json> json = loadManifest(folder);
+  if (!json)
+    return json.takeError();
+  Expected<JsonCursor> targets = JsonCursor(*json, folder + "/manifest.json").member("targets");
+  if (!targets)
+    return targets.takeError();
+  auto members = targets->members();
+  if (!members)
+    return members.takeError();
+  std::vector<std::string> names;
+  for (const auto &[name, entry] : *members)
+    names.push_back(name);
+  return names;
+}
+
+Expected<Manifest> skim::readManifest(const std::string &folder, std::string_view target) {
+  std::string path = folder + "/manifest.json";
+  Expected<Json> json = loadManifest(folder);
   if (!json)
     return json.takeError();
 
@@ -357,6 +388,10 @@ Expected<Manifest> skim::readManifest(const std::string &folder, std::string_vie
     return error;
   if (Error error = checkSize(manifest, root, manifest.program.code, /*required=*/false))
     return error;
+  for (const std::string &file : {manifest.program.kernels, manifest.program.cubin})
+    if (!file.empty())
+      if (Error error = checkSize(manifest, root, file, /*required=*/false))
+        return error;
   if (!manifest.tokenizerFile.empty())
     if (Error error = checkSize(manifest, root, manifest.tokenizerFile, /*required=*/false))
       return error;

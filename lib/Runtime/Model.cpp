@@ -1,10 +1,12 @@
 #include "Model.h"
+#include "Device.h"
 #include "skim/Support/ByteSize.h"
 #include "skim/Support/Threads.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 using namespace skim;
 using namespace skim::rt;
@@ -18,7 +20,10 @@ static constexpr unsigned maxThreads = 1024;
 Expected<std::shared_ptr<Model>> Model::open(const std::string &folder, const Options &options) {
   if (options.threads > maxThreads)
     return fail("invalid number of threads", "", "0 to " + std::to_string(maxThreads), std::to_string(options.threads));
-  Expected<Manifest> manifest = readManifest(folder, options.target);
+  Expected<std::string> target = chooseTarget(folder, options.target, options.device);
+  if (!target)
+    return target.takeError();
+  Expected<Manifest> manifest = readManifest(folder, *target);
   if (!manifest)
     return manifest.takeError();
   const Program &program = manifest->program;
@@ -56,19 +61,15 @@ Expected<std::shared_ptr<Model>> Model::open(const std::string &folder, const Op
   Expected<Code> code = Code::load(manifest->path(program.code), program.codeSha256, program.launches.empty());
   if (!code)
     return code.takeError();
-  std::unique_ptr<sim::SimulatedStep> simulated;
+  std::unique_ptr<DeviceStep> device;
   if (!program.launches.empty()) {
-    Expected<std::unique_ptr<sim::Module>> kernels = sim::Module::open(manifest->path(program.code));
-    if (!kernels)
-      return kernels.takeError();
-    std::vector<sim::StepWeight> stepWeights;
+    std::vector<DeviceWeight> deviceWeights;
     for (size_t i = 0; i < pointers.size(); ++i)
-      stepWeights.push_back({program.weights[i], pointers[i], static_cast<uint64_t>(program.weightBytes[i])});
-    Expected<std::unique_ptr<sim::SimulatedStep>> step = sim::SimulatedStep::create(
-        std::move(*kernels), program.launches, stepWeights, program.vocabulary, program.cacheBytesPerToken());
+      deviceWeights.push_back({program.weights[i], pointers[i], static_cast<uint64_t>(program.weightBytes[i])});
+    Expected<std::unique_ptr<DeviceStep>> step = openDevice(*manifest, deviceWeights, options.device);
     if (!step)
       return step.takeError();
-    simulated = std::move(*step);
+    device = std::move(*step);
   }
 
   int64_t rowLimit = options.maxRows ? std::min(options.maxRows, program.maxRows) : program.maxRows;
@@ -89,7 +90,7 @@ Expected<std::shared_ptr<Model>> Model::open(const std::string &folder, const Op
   model->bytesOfWeights = bytes;
   model->weightPointers = std::move(pointers);
   model->scratch = std::move(*scratch);
-  model->simulated = std::move(simulated);
+  model->deviceStep = std::move(device);
   return model;
 }
 
@@ -109,7 +110,7 @@ static int64_t wantedRows(const Model::Sequence &sequence) {
   return 0;
 }
 
-Error Model::runBlock(std::span<const Sequence> block, int64_t length, float *logits) {
+Error Model::runBlock(std::span<const Sequence> block, int64_t length, float *logits, const Choice &choice) {
   size_t batch = block.size();
   tokens.assign(batch * static_cast<size_t>(length), 0);
   start.clear();
@@ -144,11 +145,33 @@ Error Model::runBlock(std::span<const Sequence> block, int64_t length, float *lo
   args.scratch = scratch.data();
   args.barrier = ThreadPool::barrierCallback;
   args.barrier_context = &pool;
-  if (simulated) {
-    if (Error error = simulated->run(args))
+  // Tokens are chosen where every sequence of the block wants its last row.
+  bool choosing = !choice.states.empty() && args.num_rows > 0;
+  if (choosing && deviceStep && deviceStep->samples()) {
+    if (Error error = deviceStep->sample(args, choice.states, choice.tokens.data()))
       return error;
+    choosing = false;
   } else {
-    pool.run([&](int32_t thread, int32_t threads) { code.step(&args, thread, threads); });
+    if (choosing) {
+      rowsToChooseFrom.resize(static_cast<size_t>(args.num_rows * program().vocabulary));
+      args.logits = rowsToChooseFrom.data();
+    }
+    if (deviceStep) {
+      if (Error error = deviceStep->run(args))
+        return error;
+    } else {
+      pool.run([&](int32_t thread, int32_t threads) { code.step(&args, thread, threads); });
+    }
+  }
+  for (size_t b = 0; choosing && b < batch; ++b) {
+    SampleState &state = choice.states[b];
+    skim_rt_random random{state.seed, state.counter};
+    Expected<int32_t> token = choose(args.logits + static_cast<int64_t>(b) * program().vocabulary, state,
+                                     state.temperature > 0 ? skim_rt_uniform(&random) : 0.0f);
+    if (!token)
+      return token.takeError();
+    choice.tokens[b] = *token;
+    state.counter = random.counter;
   }
   for (const Sequence &sequence : block)
     sequence.session->used.fetch_add(static_cast<int64_t>(sequence.tokens.size()), std::memory_order_relaxed);
@@ -171,7 +194,9 @@ size_t Model::blockSize(std::span<const Sequence> rest) const {
   return size;
 }
 
-Error Model::step(std::span<const Sequence> sequences, float *logits) {
+Error Model::step(std::span<const Sequence> sequences, float *logits) { return step(sequences, logits, {}); }
+
+Error Model::step(std::span<const Sequence> sequences, float *logits, const Choice &choice) {
   if (sequences.empty())
     return fail("empty step", "", "at least one sequence", "none");
   int64_t vocabulary = program().vocabulary, wanted = 0;
@@ -186,7 +211,7 @@ Error Model::step(std::span<const Sequence> sequences, float *logits) {
                     "an id from 0 to " + std::to_string(vocabulary - 1), std::to_string(sequence.tokens[i]));
     wanted += wantedRows(sequence);
   }
-  if (wanted && !logits)
+  if (wanted && !logits && choice.states.empty())
     return fail("invalid argument", "logits", "memory for " + std::to_string(wanted) + " rows", "null");
   if (!pool.usable())
     return fail("cannot run a model", "", "the process that opened it", "a child made by fork",
@@ -219,6 +244,18 @@ Error Model::step(std::span<const Sequence> sequences, float *logits) {
   }
 
   std::lock_guard<FairMutex> lock(stepMutex);
+  std::vector<int64_t> lengths;
+  for (const Sequence &sequence : sequences)
+    lengths.push_back(sequence.session->length());
+  Error error = runBlocks(sequences, logits, choice);
+  // What was appended before the failure is as if it never was.
+  for (size_t b = 0; error && b < sequences.size(); ++b)
+    sequences[b].session->used.store(lengths[b], std::memory_order_relaxed);
+  return error;
+}
+
+Error Model::runBlocks(std::span<const Sequence> sequences, float *logits, const Choice &choice) {
+  int64_t vocabulary = program().vocabulary;
   for (size_t b = 0; b < sequences.size();) {
     std::span<const Sequence> block = sequences.subspan(b, blockSize(sequences.subspan(b)));
     int64_t length = 0, outputs = 0;
@@ -227,9 +264,12 @@ Error Model::step(std::span<const Sequence> sequences, float *logits) {
       outputs += wantedRows(sequence);
     }
     float *next = logits ? logits + outputs * vocabulary : nullptr;
+    Choice chosen;
+    if (!choice.states.empty())
+      chosen = {choice.states.subspan(b, block.size()), choice.tokens.subspan(b, block.size())};
     b += block.size();
     if (length <= rowLimit) {
-      if (Error error = runBlock(block, length, logits))
+      if (Error error = runBlock(block, length, logits, chosen))
         return error;
     } else {
       // A text longer than a step is alone in its block.
@@ -241,7 +281,7 @@ Error Model::step(std::span<const Sequence> sequences, float *logits) {
         piece.wanted = block.front().wanted;
         if (piece.wanted == SKIM_RT_LOGITS_LAST && !rest.empty())
           piece.wanted = SKIM_RT_LOGITS_NONE;
-        if (Error error = runBlock(std::span(&piece, 1), static_cast<int64_t>(piece.tokens.size()), logits))
+        if (Error error = runBlock(std::span(&piece, 1), static_cast<int64_t>(piece.tokens.size()), logits, chosen))
           return error;
         if (logits)
           logits += wantedRows(piece) * vocabulary;
@@ -256,7 +296,8 @@ Error Model::step(std::span<const Sequence> sequences, float *logits) {
 // Sampling and text
 //===----------------------------------------------------------------------===//
 
-Expected<int32_t> Model::sample(const float *logits, const skim_rt_sampling &sampling, skim_rt_random *random) {
+/// What skim_rt_sampling may say; `random` is needed where numbers are drawn.
+static Error checkSampling(const skim_rt_sampling &sampling, bool hasRandom) {
   // Negated comparisons: NaN must fail them.
   if (!(sampling.temperature < INFINITY))
     return fail("invalid sampling", "temperature", "a finite number", std::to_string(sampling.temperature));
@@ -264,9 +305,30 @@ Expected<int32_t> Model::sample(const float *logits, const skim_rt_sampling &sam
     return fail("invalid sampling", "top_k", "0 or more", std::to_string(sampling.top_k));
   if (!(sampling.top_p > 0 && sampling.top_p <= 1))
     return fail("invalid sampling", "top_p", "a number over 0 and at most 1", std::to_string(sampling.top_p));
-  bool draws = sampling.temperature > 0;
-  if (draws && !random)
+  if (sampling.temperature > 0 && !hasRandom)
     return fail("invalid sampling", "random", "a random stream for a temperature over 0", "null");
+  return Error::success();
+}
+
+static SampleState stateOf(const skim_rt_sampling &sampling, const skim_rt_random *random) {
+  SampleState state{};
+  state.temperature = sampling.temperature > 0 ? sampling.temperature : 0.0f;
+  state.topK = sampling.top_k;
+  state.topP = sampling.top_p;
+  if (random && sampling.temperature > 0) {
+    state.seed = random->seed;
+    state.counter = random->counter;
+  }
+  return state;
+}
+
+Expected<int32_t> Model::sample(const float *logits, const skim_rt_sampling &sampling, skim_rt_random *random) {
+  if (Error error = checkSampling(sampling, random != nullptr))
+    return error;
+  return choose(logits, stateOf(sampling, nullptr), sampling.temperature > 0 ? skim_rt_uniform(random) : 0.0f);
+}
+
+Expected<int32_t> Model::choose(const float *logits, const SampleState &state, float uniform) {
   // Samples of several threads do not wait for each other; a few hundred KiB a thread at most.
   static thread_local Region memory;
   if (memory.size() < static_cast<uint64_t>(program().sampleScratch)) {
@@ -276,12 +338,33 @@ Expected<int32_t> Model::sample(const float *logits, const skim_rt_sampling &sam
       return bigger.takeError();
     memory = std::move(*bigger);
   }
-  int32_t token = code.sample(logits, program().vocabulary, draws ? sampling.temperature : 0.0f, sampling.top_k,
-                              sampling.top_p, draws ? skim_rt_uniform(random) : 0.0f, memory.data());
+  int32_t token =
+      code.sample(logits, program().vocabulary, state.temperature, state.topK, state.topP, uniform, memory.data());
   if (token < 0 || token >= program().vocabulary)
     return fail("sampling found no token", "", "an id below " + std::to_string(program().vocabulary),
                 std::to_string(token), "the logits may hold NaN");
   return token;
+}
+
+Error Model::next(std::span<const Sequence> sequences, std::span<const skim_rt_sampling> sampling,
+                  std::span<skim_rt_random> random, std::span<int32_t> tokens) {
+  std::vector<Sequence> wanting(sequences.begin(), sequences.end());
+  std::vector<SampleState> states;
+  for (size_t b = 0; b < wanting.size(); ++b) {
+    skim_rt_sampling how = sampling.empty() ? skim_rt_sampling{0, 0, 1} : sampling[b];
+    if (Error error = checkSampling(how, !random.empty()))
+      return error;
+    wanting[b].wanted = SKIM_RT_LOGITS_LAST;
+    states.push_back(stateOf(how, random.empty() ? nullptr : &random[b]));
+  }
+  std::vector<int32_t> chosen(wanting.size());
+  if (Error error = step(wanting, nullptr, {states, chosen}))
+    return error;
+  std::copy(chosen.begin(), chosen.end(), tokens.begin());
+  for (size_t b = 0; b < states.size(); ++b)
+    if (states[b].temperature > 0)
+      random[b].counter = states[b].counter;
+  return Error::success();
 }
 
 Expected<const Tokenizer *> Model::tokenizer() {
@@ -306,6 +389,32 @@ Expected<const Tokenizer *> Model::tokenizer() {
 // Sessions
 //===----------------------------------------------------------------------===//
 
+Expected<CacheMemory> CacheMemory::allocate(Model &model, uint64_t bytes, const std::string &what) {
+  CacheMemory memory(model);
+  if (DeviceStep *device = model.device()) {
+    Expected<void *> given = device->allocate(bytes, what);
+    if (!given)
+      return given.takeError();
+    memory.onDevice = static_cast<uint8_t *>(*given);
+  }
+  if (!memory.onDevice) {
+    // Small pages: huge ones would make the first token of [heads, capacity, dim] touch all of it.
+    Expected<Region> region = Region::allocate(bytes, what, Region::Pages::Small);
+    if (!region)
+      return region.takeError();
+    memory.region = std::move(*region);
+  }
+  return memory;
+}
+
+CacheMemory::CacheMemory(CacheMemory &&other) noexcept
+    : model(other.model), region(std::move(other.region)), onDevice(std::exchange(other.onDevice, nullptr)) {}
+
+CacheMemory::~CacheMemory() {
+  if (onDevice)
+    model->device()->release(onDevice);
+}
+
 Expected<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> model, int64_t capacity) {
   const Program &program = model->program();
   if (capacity < 0 || capacity > program.context)
@@ -316,9 +425,8 @@ Expected<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> model,
   int64_t bytes;
   if (__builtin_mul_overflow(capacity, program.cacheBytesPerToken(), &bytes))
     return fail("cache is too large", "session", "fewer than 2^63 bytes", "more", "the manifest may be damaged");
-  // Small pages: huge ones would make the first token of [heads, capacity, dim] touch all of it.
-  Expected<Region> cache = Region::allocate(static_cast<uint64_t>(bytes),
-                                            "a cache of " + std::to_string(capacity) + " tokens", Region::Pages::Small);
+  Expected<CacheMemory> cache =
+      CacheMemory::allocate(*model, static_cast<uint64_t>(bytes), "a cache of " + std::to_string(capacity) + " tokens");
   if (!cache)
     return cache.takeError();
   return std::unique_ptr<Session>(new Session(std::move(model), std::move(*cache), capacity));
@@ -336,13 +444,21 @@ Expected<std::unique_ptr<Session>> Session::fork(int64_t capacity) {
   // Heads of a tensor lie `capacity` tokens apart.
   const uint8_t *from = cache.data();
   uint8_t *to = (*copy)->cache.data();
+  std::vector<DeviceStep::Copy> copies;
   for (const CacheSpec &spec : owner->program().caches) {
     size_t token = static_cast<size_t>(spec.dim * spec.bytesPerElement);
     for (int64_t head = 0; head < spec.heads; ++head) {
-      std::memcpy(to, from, static_cast<size_t>(length) * token);
+      copies.push_back({to, from, static_cast<size_t>(length) * token});
       from += static_cast<size_t>(limit) * token;
       to += static_cast<size_t>((*copy)->limit) * token;
     }
+  }
+  if (DeviceStep *device = owner->device()) {
+    if (Error error = device->copy(copies))
+      return error;
+  } else {
+    for (const DeviceStep::Copy &piece : copies)
+      std::memcpy(piece.to, piece.from, piece.bytes);
   }
   (*copy)->used.store(length, std::memory_order_relaxed);
   return copy;

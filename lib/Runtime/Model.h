@@ -5,8 +5,8 @@
 #include "Region.h"
 #include "skim-rt/abi.h"
 #include "skim-rt/skim_rt.h"
+#include "skim/Runtime/DeviceStep.h"
 #include "skim/Runtime/Manifest.h"
-#include "skim/Runtime/SimulatedStep.h"
 #include "skim/Runtime/ThreadPool.h"
 #include "skim/Support/Safetensors.h"
 #include "skim/Tokenizer/Tokenizer.h"
@@ -25,7 +25,7 @@ namespace skim::rt {
 class Code {
 public:
   /// Loads `path` if its SHA-256 is `sha256`, and finds the functions of abi.h;
-  /// code of a simulated GPU has no step.
+  /// a GPU's has no step.
   static Expected<Code> load(const std::string &path, const std::string &sha256, bool hasStep = true);
   Code(Code &&other) noexcept;
   Code &operator=(Code &&) = delete;
@@ -71,6 +71,7 @@ public:
     int64_t maxRows = 0;
     std::string target;
     bool pin = false;
+    int device = 0;
   };
   static Expected<std::shared_ptr<Model>> open(const std::string &folder, const Options &options);
 
@@ -91,6 +92,9 @@ public:
   };
   /// Checks everything, then runs. See skim_rt_step.
   Error step(std::span<const Sequence> sequences, float *logits);
+  /// Chooses a token for each sequence. See skim_rt_next.
+  Error next(std::span<const Sequence> sequences, std::span<const skim_rt_sampling> sampling,
+             std::span<skim_rt_random> random, std::span<int32_t> tokens);
 
   /// See skim_rt_sample.
   Expected<int32_t> sample(const float *logits, const skim_rt_sampling &sampling, skim_rt_random *random);
@@ -98,19 +102,30 @@ public:
   /// The package's tokenizer, read at the first call; that call's error ever after.
   Expected<const Tokenizer *> tokenizer();
 
+  /// Null: the model runs on the CPU.
+  DeviceStep *device() const { return deviceStep.get(); }
+
 private:
   Model(Manifest manifest, SafetensorsFile weights, Code code, ThreadPool::Options threads)
       : about(std::move(manifest)), weights(std::move(weights)), code(std::move(code)), pool(threads) {}
 
+  /// Where tokens are chosen rather than logits given: states and tokens of the sequences.
+  struct Choice {
+    std::span<SampleState> states;
+    std::span<int32_t> tokens;
+  };
+  Error step(std::span<const Sequence> sequences, float *logits, const Choice &choice);
+  Error runBlocks(std::span<const Sequence> sequences, float *logits, const Choice &choice);
   /// One call of the generated step; the sequences fit into max_rows.
-  Error runBlock(std::span<const Sequence> block, int64_t length, float *logits);
+  Error runBlock(std::span<const Sequence> block, int64_t length, float *logits, const Choice &choice);
+  Expected<int32_t> choose(const float *logits, const SampleState &state, float uniform);
   /// How many sequences from the front of `rest` should share a step.
   size_t blockSize(std::span<const Sequence> rest) const;
 
   Manifest about;
   SafetensorsFile weights;
   Code code;
-  std::unique_ptr<sim::SimulatedStep> simulated; // instead of code.step
+  std::unique_ptr<DeviceStep> deviceStep; // instead of code.step
   ThreadPool pool;
   int64_t capacity = 0;
   int64_t rowLimit = 0;
@@ -122,11 +137,28 @@ private:
   std::vector<int32_t> tokens, start, count, rows;
   std::vector<void *> caches;
   std::vector<int64_t> capacities;
+  std::vector<float> rowsToChooseFrom;
 
   std::mutex tokenizerMutex;
   bool tokenizerRead = false;
   Error tokenizerError;
   std::unique_ptr<Tokenizer> loadedTokenizer;
+};
+
+/// A text's cache block, on the host or where the model's steps run.
+class CacheMemory {
+public:
+  static Expected<CacheMemory> allocate(Model &model, uint64_t bytes, const std::string &what);
+  CacheMemory(CacheMemory &&other) noexcept;
+  CacheMemory &operator=(CacheMemory &&) = delete;
+  ~CacheMemory();
+  uint8_t *data() const { return onDevice ? onDevice : region.data(); }
+
+private:
+  explicit CacheMemory(Model &model) : model(&model) {}
+  Model *model; // outlives this
+  Region region;
+  uint8_t *onDevice = nullptr;
 };
 
 /// The cache of one text.
@@ -142,10 +174,10 @@ public:
 
 private:
   friend class Model;
-  Session(std::shared_ptr<Model> model, Region cache, int64_t limit)
+  Session(std::shared_ptr<Model> model, CacheMemory cache, int64_t limit)
       : owner(std::move(model)), cache(std::move(cache)), limit(limit) {}
   std::shared_ptr<Model> owner;
-  Region cache;
+  CacheMemory cache;
   int64_t limit;
   std::mutex mutex; // held while the cache or its length changes, before the model's stepMutex
   std::atomic<int64_t> used{0};

@@ -203,6 +203,7 @@ void skim::tool::addBench(CLI::App &app, Action &action) {
       ->check(CLI::Range(int64_t(1), int64_t(512)));
   command->add_option("--activations", options->activations, "the kernel's activation mode");
   command->add_option("--target", options->model.target, "target of the package");
+  command->add_option("--device", options->model.device, "which NVIDIA device")->check(CLI::Range(0, 1 << 16));
   command->add_option("--threads", options->model.threads, "threads (default: all)")->check(CLI::Range(0, 1024));
   command->add_flag("--model", options->predict, "predict for --target nvidia:sm_90 ..., which need not be here");
   command->add_flag("--json", options->json, "one JSON object on standard output");

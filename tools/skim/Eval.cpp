@@ -341,6 +341,7 @@ void skim::tool::addEval(CLI::App &app, Action &action) {
   command->add_flag("--bos", options->bos, "begin with the model's begin token");
   command->add_option("--against", options->against, "the base package for KL(base, this)");
   command->add_option("--target", options->model.target, "target of the package");
+  command->add_option("--device", options->model.device, "which NVIDIA device")->check(CLI::Range(0, 1 << 16));
   command->add_option("--threads", options->model.threads, "threads (default: all)");
   command->add_flag("--json", options->json, "one JSON object on standard output");
 }

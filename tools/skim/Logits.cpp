@@ -62,5 +62,6 @@ void skim::tool::addLogits(CLI::App &app, Action &action) {
   command->add_option("-o,--output", options->output, "safetensors file: tensors 0, 1, ... [tokens, vocabulary]")
       ->required();
   command->add_option("--target", options->model.target, "target of the package");
+  command->add_option("--device", options->model.device, "which NVIDIA device")->check(CLI::Range(0, 1 << 16));
   command->add_option("--threads", options->model.threads, "threads (default: all)");
 }

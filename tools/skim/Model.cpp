@@ -18,12 +18,22 @@ Error Session::decode(int32_t token, float *logits) const {
   return Error::success();
 }
 
+Expected<int32_t> Session::next(std::span<const int32_t> tokens, const skim_rt_sampling &sampling,
+                                skim_rt_random &random) const {
+  skim_rt_sequence sequence{session.get(), tokens.data(), static_cast<int64_t>(tokens.size()), SKIM_RT_LOGITS_LAST};
+  int32_t token = 0;
+  if (skim_rt_next(&sequence, 1, &sampling, &random, &token))
+    return runtimeError();
+  return token;
+}
+
 Expected<Model> Model::open(const std::string &path, const Options &options) {
   skim_rt_options raw{};
   raw.size = sizeof raw;
   raw.capacity = options.context;
   raw.threads = options.threads;
   raw.target = options.target.c_str();
+  raw.device = options.device;
   skim_rt_model *opened = nullptr;
   if (skim_rt_open(path.c_str(), &raw, &opened))
     return runtimeError();

@@ -6,6 +6,7 @@
 #include "skim/Support/Error.h"
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ public:
   /// Appends tokens; `logits` holds as many rows as `which` asks for.
   Error prefill(const int32_t *tokens, int64_t count, skim_rt_logits which, float *logits) const;
   Error decode(int32_t token, float *logits) const;
+  /// Appends tokens and chooses the one that follows.
+  Expected<int32_t> next(std::span<const int32_t> tokens, const skim_rt_sampling &sampling,
+                         skim_rt_random &random) const;
 
 private:
   std::unique_ptr<skim_rt_session, void (*)(skim_rt_session *)> session;
@@ -31,6 +35,7 @@ public:
     std::string target;
     int64_t context = 0;
     int threads = 0;
+    int device = 0;
   };
   static Expected<Model> open(const std::string &path, const Options &options);
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <span>
 #include <unistd.h>
 
 using namespace skim;
@@ -24,42 +25,27 @@ struct Options {
   Model::Options model;
 };
 
-/// A text being generated: the model, its session and the last logits.
+/// A text being generated.
 class Generator {
 public:
   static Expected<Generator> create(const Model &model, const Options &options) {
     Expected<Session> session = model.session();
     if (!session)
       return session.takeError();
-    return Generator(model, std::move(*session), options);
+    return Generator(std::move(*session), options);
   }
 
   int64_t room() const { return skim_rt_session_capacity(session.get()) - skim_rt_session_length(session.get()); }
 
-  /// Appends given tokens.
-  Error feed(const std::vector<int32_t> &ids) {
-    return session.prefill(ids.data(), static_cast<int64_t>(ids.size()), SKIM_RT_LOGITS_LAST, logits.data());
-  }
-
-  /// Chooses the next token.
-  Expected<int32_t> choose() {
-    int32_t token = 0;
-    if (skim_rt_sample(model->get(), logits.data(), &sampling, &random, &token))
-      return runtimeError();
-    return token;
-  }
-
-  /// Appends a chosen token.
-  Error advance(int32_t token) { return session.decode(token, logits.data()); }
+  /// Appends tokens and chooses the one that follows.
+  Expected<int32_t> next(std::span<const int32_t> ids) { return session.next(ids, sampling, random); }
 
 private:
-  Generator(const Model &model, Session session, const Options &options)
-      : model(&model), session(std::move(session)), logits(model.info().vocabulary),
-        sampling{options.temperature, options.topK, options.topP}, random{options.seed, 0} {}
+  Generator(Session session, const Options &options)
+      : session(std::move(session)), sampling{options.temperature, options.topK, options.topP},
+        random{options.seed, 0} {}
 
-  const Model *model;
   Session session;
-  std::vector<float> logits;
   skim_rt_sampling sampling;
   skim_rt_random random;
 };
@@ -74,47 +60,48 @@ static Error runTokenIds(const Model &model, const Options &options) {
   Expected<Generator> generator = Generator::create(model, options);
   if (!generator)
     return generator.takeError();
-  if (Error error = generator->feed(*ids))
-    return error;
   std::string line;
   for (int64_t i = 0; i < options.tokens; ++i) {
-    Expected<int32_t> token = generator->choose();
+    Expected<int32_t> token = generator->next(*ids);
     if (!token)
       return token.takeError();
     line += (i ? " " : "") + std::to_string(*token);
-    if (i + 1 < options.tokens)
-      if (Error error = generator->advance(*token))
-        return error;
+    ids->assign(1, *token);
   }
   std::printf("%s\n", line.c_str());
   return Error::success();
 }
 
-/// Streams an answer to standard output until an end token, `tokens` or a full context.
-static Error streamAnswer(const Model &model, Generator &generator, const Options &options,
-                          const std::vector<int32_t> &ends, bool continues) {
+/// Streams what follows `ids`, whose text `echo` is, to standard output until an end token, `tokens` or a full context.
+static Error streamAnswer(const Model &model, Generator &generator, std::vector<int32_t> ids, const std::string &echo,
+                          const Options &options, const std::vector<int32_t> &ends) {
   skim_rt_stream *raw = nullptr;
-  if (skim_rt_stream_create(model.get(), 0, continues, &raw))
+  if (skim_rt_stream_create(model.get(), 0, !echo.empty(), &raw))
     return runtimeError();
   std::unique_ptr<skim_rt_stream, void (*)(skim_rt_stream *)> stream(raw, skim_rt_stream_close);
   const char *text = nullptr;
   size_t bytes = 0;
   Stopwatch watch;
   int64_t count = 0;
+  if (options.tokens == 0)
+    std::fputs(echo.c_str(), stdout);
   for (; count < options.tokens; ++count) {
-    Expected<int32_t> token = generator.choose();
+    Expected<int32_t> token = generator.next(ids);
     if (!token)
       return token.takeError();
+    if (count == 0) {
+      std::fputs(echo.c_str(), stdout);
+      watch = Stopwatch(); // the text before is no part of the rate
+    }
     if (std::find(ends.begin(), ends.end(), *token) != ends.end())
       break;
     if (skim_rt_stream_push(stream.get(), *token, &text, &bytes))
       return runtimeError();
     std::fwrite(text, 1, bytes, stdout);
     std::fflush(stdout);
-    if (count + 1 == options.tokens || generator.room() == 0)
+    if (generator.room() == 0)
       break;
-    if (Error error = generator.advance(*token))
-      return error;
+    ids.assign(1, *token);
   }
   if (skim_rt_stream_finish(stream.get(), &text, &bytes))
     return runtimeError();
@@ -122,7 +109,8 @@ static Error streamAnswer(const Model &model, Generator &generator, const Option
   std::fputc('\n', stdout);
   std::fflush(stdout);
   if (isatty(2))
-    std::fprintf(stderr, "[%lld tokens, %.1f tokens/s]\n", static_cast<long long>(count), count / watch.seconds());
+    std::fprintf(stderr, "[%lld tokens, %.1f tokens/s]\n", static_cast<long long>(count),
+                 std::max<int64_t>(count - 1, 0) / watch.seconds());
   return Error::success();
 }
 
@@ -135,10 +123,7 @@ static Error runPrompt(const Model &model, const Options &options, const std::ve
   Expected<Generator> generator = Generator::create(model, options);
   if (!generator)
     return generator.takeError();
-  if (Error error = generator->feed(*ids))
-    return error;
-  std::fputs(options.prompt.c_str(), stdout);
-  return streamAnswer(model, *generator, options, ends, true);
+  return streamAnswer(model, *generator, std::move(*ids), options.prompt, options, ends);
 }
 
 static Error runChat(const Model &model, const Options &options, std::vector<int32_t> ends) {
@@ -168,9 +153,7 @@ static Error runChat(const Model &model, const Options &options, std::vector<int
     Expected<std::vector<int32_t>> ids = model.tokenize(text, SKIM_RT_PARSE_SPECIAL | (first ? SKIM_RT_ADD_BEGIN : 0));
     if (!ids)
       return ids.takeError();
-    if (Error error = generator->feed(*ids))
-      return error;
-    if (Error error = streamAnswer(model, *generator, options, ends, false))
+    if (Error error = streamAnswer(model, *generator, std::move(*ids), "", options, ends))
       return error;
     first = false;
   }
@@ -228,5 +211,6 @@ void skim::tool::addRun(CLI::App &app, Action &action) {
       ->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   command->add_option("--seed", options->seed, "of the sampling")->capture_default_str();
   command->add_option("--target", options->model.target, "target of the package");
+  command->add_option("--device", options->model.device, "which NVIDIA device")->check(CLI::Range(0, 1 << 16));
   command->add_option("--threads", options->model.threads, "threads (default: all)")->check(CLI::Range(0, 1024));
 }

@@ -46,8 +46,12 @@ struct Program {
   int64_t scratchPerThread = 0;
   int64_t sampleScratch = 0;
   std::vector<std::string> cpuFeatures; // as LLVM names them
-  /// A device's launches (SimulatedStep.h), as JSON; empty: the code has skim_step.
+  /// A device's launches (DeviceStep.h), as JSON; empty: the code has skim_step.
   std::string launches;
+  /// Kernels of an NVIDIA device as PTX, and as machine code where there is some;
+  /// relative to the package. Empty: none.
+  std::string kernels, kernelsSha256;
+  std::string cubin, cubinSha256;
 
   /// Bytes that a token takes in a session's cache block.
   int64_t cacheBytesPerToken() const;
@@ -70,13 +74,16 @@ struct Manifest {
 };
 
 /// Reads and checks `FOLDER/manifest.json` and chooses a target: the one named
-/// so; for "" or "cpu" the CPU target that uses most of what this CPU has. A
-/// simulated GPU (`nvidia-sim:…`) must be named.
+/// so; for "" or "cpu" the CPU target that uses most of what this CPU has. A GPU
+/// (`nvidia:…`, `nvidia-sim:…`) must be named.
 /// Checks that the files that the target needs are there with the sizes of the
 /// member `files`. Reads no other file.
 /// Errors: no package; any damaged, missing or impossible field, by its JSON
 /// pointer; a target that the package lacks or that this CPU cannot run.
 Expected<Manifest> readManifest(const std::string &folder, std::string_view target = {});
+
+/// The names of the package's targets; nothing but them is checked.
+Expected<std::vector<std::string>> packageTargets(const std::string &folder);
 
 /// True if this CPU (and its operating system) has the feature that LLVM calls
 /// `name`; false for names unknown here.

@@ -169,6 +169,8 @@ public:
   std::vector<std::string> kernels() const;
   /// Shared memory of a kernel's globals; 0 if there is no such kernel.
   uint32_t sharedBytes(std::string_view kernel) const;
+  /// What is known of a kernel (lib/Runtime/Simulator/Kernel.h), or null.
+  const Kernel *kernel(std::string_view name) const;
   /// Runs a kernel to its end. An error is a trap: what happened, the kernel and
   /// the operation's place, block, thread, address and buffer. After one, the
   /// contents of written buffers are unspecified.

@@ -79,12 +79,17 @@ static Error checkLaunch(const Module::Kernel &kernel, const LaunchShape &shape,
   return Error::success();
 }
 
+const Module::Kernel *Module::kernel(std::string_view name) const {
+  auto found = std::find_if(all.begin(), all.end(), [&](const auto &kernel) { return kernel->name == name; });
+  return found == all.end() ? nullptr : found->get();
+}
+
 Expected<Counters> Module::launch(Device &device, std::string_view name, const LaunchShape &shape,
                                   const std::vector<Argument> &arguments) {
-  auto found = std::find_if(all.begin(), all.end(), [&](const auto &kernel) { return kernel->name == name; });
-  if (found == all.end())
+  const Kernel *found = this->kernel(name);
+  if (!found)
     return fail("no such kernel", std::string(name));
-  const Kernel &kernel = **found;
+  const Kernel &kernel = *found;
   if (Error error = checkLaunch(kernel, shape, arguments))
     return error;
   Counters counters;

@@ -110,7 +110,7 @@ std::string_view skim::spellLaneSet(LaneSet set) {
 Expected<TargetInfo> skim::parseCPUTarget(std::string_view name) {
   llvm::StringRef rest(name);
   Expected<TargetInfo> info =
-      fail(rest.starts_with("nvidia") ? "GPU targets are not in this version" : "unknown target", "",
+      fail(rest.starts_with("nvidia") ? "not a CPU target" : "unknown target", "",
            "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64, cpu:portable or cpu-sim:…", std::string(name));
   bool simulated = rest.consume_front("cpu-sim:");
   if (!simulated && !rest.consume_front("cpu:")) {

@@ -169,8 +169,12 @@ TEST(Manifest, ChoosesTheBestTarget) {
   EXPECT_EQ(chosen("cpu:alien"), "this CPU cannot run the package's code at " + package.folder +
                                      ": expected a CPU with avx4096 for cpu:alien, got one without (run skim compile " +
                                      package.folder + " -o OUT.skim --target cpu)");
-  EXPECT_EQ(errorOf(package, "nvidia:sm_80"), "cannot run a target at P/manifest.json /targets/nvidia:sm_80: expected "
-                                              "a CPU target (cpu or cpu-sim) or nvidia-sim, got nvidia:sm_80");
+  EXPECT_EQ(errorOf(package, "nvidia:sm_80"), "damaged manifest at P/manifest.json /targets/nvidia:sm_80: expected "
+                                              "launches and kernels for a GPU and for nothing else, got nvidia:sm_80");
+  add("tpu", Json::array());
+  EXPECT_EQ(errorOf(package, "tpu"), "cannot run a target at P/manifest.json /targets/tpu: expected a target cpu, "
+                                     "cpu-sim, nvidia or nvidia-sim, got tpu");
+  package.manifest["targets"].erase("tpu");
   package.manifest["targets"].erase("cpu:test");
   package.manifest["targets"].erase("cpu:wider");
   package.save();

@@ -323,6 +323,41 @@ TEST_P(Runtime, Sampling) {
   EXPECT_STREQ(skim_rt_error(), "sampling found no token: expected an id below 40, got -1 (the logits may hold NaN)");
 }
 
+// A step and then a token for each sequence; a failure takes back what was appended.
+TEST_P(Runtime, Next) {
+  skim_rt_session *a = session(), *b = session();
+  Tokens first = someTokens(40), second = {5};
+  skim_rt_sequence both[] = {{a, first.data(), 40, SKIM_RT_LOGITS_NONE}, {b, second.data(), 1, SKIM_RT_LOGITS_NONE}};
+  Tokens chosen(2);
+  ASSERT_EQ(skim_rt_next(both, 2, nullptr, nullptr, chosen.data()), SKIM_RT_OK) << skim_rt_error();
+  auto best = [](const Logits &logits) {
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  };
+  EXPECT_EQ(chosen, Tokens({best(expectedLogits(first)), best(expectedLogits(second))}));
+  EXPECT_EQ(skim_rt_session_length(a), 40);
+
+  // What skim_rt_sample draws from the same logits.
+  skim_rt_sampling sampling[] = {{1, 0, 1}, {0, 0, 1}};
+  skim_rt_random random[] = {{7, 3}, {9, 0}}, same{7, 3};
+  skim_rt_sequence next[] = {{a, &chosen[0], 1, SKIM_RT_LOGITS_ALL}, {b, &chosen[1], 1, SKIM_RT_LOGITS_ALL}};
+  first.push_back(chosen[0]);
+  Tokens drawn(2);
+  ASSERT_EQ(skim_rt_next(next, 2, sampling, random, drawn.data()), SKIM_RT_OK) << skim_rt_error();
+  int32_t token = -1;
+  ASSERT_EQ(skim_rt_sample(model, expectedLogits(first).data(), sampling, &same, &token), SKIM_RT_OK);
+  EXPECT_EQ(drawn[0], token);
+  EXPECT_EQ(random[0].counter, 4u);
+  EXPECT_EQ(random[1].counter, 0u);
+
+  EXPECT_EQ(skim_rt_next(next, 2, sampling, nullptr, drawn.data()), SKIM_RT_FAILED);
+  EXPECT_STREQ(skim_rt_error(),
+               "invalid sampling at random: expected a random stream for a temperature over 0, got null");
+  EXPECT_EQ(skim_rt_next(next, 2, nullptr, nullptr, nullptr), SKIM_RT_FAILED);
+  EXPECT_STREQ(skim_rt_error(), "invalid argument at tokens: expected a pointer, got null");
+  EXPECT_EQ(skim_rt_session_length(a), 41);
+  EXPECT_EQ(skim_rt_session_length(b), 2);
+}
+
 // The numbers that the header documents, from the reference implementation of SplitMix64.
 TEST(Random, SplitMix64) {
   skim_rt_random random{1234567, 0};

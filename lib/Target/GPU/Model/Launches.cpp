@@ -136,6 +136,7 @@ Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &ta
   Expected<Json> launches = parseJson(program->launches, "launches");
   if (!launches)
     return launches.takeError();
+  launches->erase("sampling"); // not modelled
   llvm::StringSet<> used;
   for (Json &variant : (*launches)["variants"]) {
     if (variant["rows"].get<int64_t>() < rows)

@@ -9,6 +9,7 @@
 #ifndef SKIM_LIB_TARGET_GPU_STEP_KERNELS_H
 #define SKIM_LIB_TARGET_GPU_STEP_KERNELS_H
 
+#include "skim/Skim/SkimEncodings.h"
 #include "skim/Target/GPU/DeviceBuilder.h"
 
 #include <string>
@@ -31,6 +32,10 @@ struct StepKernel {
 
 /// (tokens, table, y): y[row] = table[tokens[row]], element f32, f16 or bf16.
 StepKernel embedKernel(const KernelPlace &place, int64_t channels, mlir::Type element);
+/// Whether there is a kernel for a table in this encoding.
+bool hasEmbedKernel(WeightEncoding term);
+/// (tokens, components…, y): the same of an encoded table whose components are canonical.
+StepKernel encodedEmbedKernel(const KernelPlace &place, int64_t channels, WeightEncoding term, int64_t components);
 
 /// (x, strideX, y, strideY, weight): heads of channels / heads elements each.
 StepKernel normKernel(const KernelPlace &place, int64_t channels, int64_t heads, double epsilon, double offset);
@@ -76,6 +81,10 @@ struct AttentionSpec {
 /// (query, strideQ, y, strideY, caches, capacity, start, count, length, keyPrefix,
 /// valuePrefix). Rows of padding are zero.
 StepKernel attentionKernel(const KernelPlace &place, const AttentionSpec &spec);
+
+/// (logits, sampling, chosen, tokens, start, count, wanted): a block for each
+/// sequence chooses its token and advances the step's arguments (DeviceStep.h).
+StepKernel sampleKernel(const KernelPlace &place, int64_t vocabulary);
 
 } // namespace skim::device
 

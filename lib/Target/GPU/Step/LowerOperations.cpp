@@ -162,14 +162,20 @@ Error StepGenerator::lowerEmbed(EmbedOp op) {
   if (!table)
     return table.takeError();
   auto dense = dyn_cast<DenseAttr>(Attribute(term));
-  if (!dense)
-    return failAt(op, "unsupported embedding", "a table of floats", term.getShortName());
+  if (!dense && !hasEmbedKernel(term))
+    return failAt(op, "unsupported embedding", "a table of floats, uniform or codebook", term.getShortName());
   if (Error error = expectArgument(op, op.getIds(), 0, "tokens"))
     return error;
   int64_t channels = channelsOf(op.getResult());
   View y = addRows(channels, false);
   bind(op.getResult(), y);
-  launch(embedKernel(place, channels, dense.getType()), false, {input("tokens"), weight(table->front()), pointer(y)});
+  SmallVector<StepArgument> arguments = {input("tokens")};
+  for (int64_t component : *table)
+    arguments.push_back(weight(component));
+  arguments.push_back(pointer(y));
+  launch(dense ? embedKernel(place, channels, dense.getType())
+               : encodedEmbedKernel(place, channels, term, static_cast<int64_t>(table->size())),
+         false, arguments);
   return Error::success();
 }
 

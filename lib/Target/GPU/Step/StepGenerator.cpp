@@ -199,7 +199,19 @@ Expected<StepProgram> device::generateStep(ModuleOp model, const GPUTarget &targ
     variants.push_back(generator.json(scratch));
   }
   program.weights = weights.take();
-  program.launches = dumpJson({{"version", 1}, {"scratch", scratch}, {"variants", std::move(variants)}});
+  StepKernel sample = sampleKernel(place, program.vocabulary);
+  Json arguments = Json::array();
+  for (const char *name : {"logits", "sampling", "chosen", "tokens", "start", "count", "wanted"})
+    arguments.push_back(Json::array({name, 0, 0}));
+  Json sampling = {{"kernel", sample.name},
+                   {"grid", {0, 1, 1}},
+                   {"threads", sample.threads},
+                   {"wanted", true},
+                   {"arguments", std::move(arguments)}};
+  program.launches = dumpJson({{"version", 1},
+                               {"scratch", scratch},
+                               {"variants", std::move(variants)},
+                               {"sampling", Json::array({std::move(sampling)})}});
   std::string detail;
   ScopedDiagnosticHandler handler(code->getContext(), [&](Diagnostic &diagnostic) {
     if (detail.empty())
