@@ -19,6 +19,7 @@ config.substitutions.append(("%skim_plugin", os.path.join(config.skim_build, "li
 config.substitutions.append(("%skim_source", config.skim_source))
 config.substitutions.append(("%mlir_lib_dir", os.path.join(config.llvm_tools, "..", "lib")))
 config.substitutions.append(("%fake_cuda", os.path.join(config.skim_build, "test", "lib", "libskim-fake-cuda.so")))
+config.substitutions.append(("%fake_cublas", os.path.join(config.skim_build, "test", "lib", "libskim-fake-cublas.so")))
 config.substitutions.append(("%skim_build", config.skim_build))
 
 venv_python = os.path.join(config.skim_source, ".venv", "bin", "python3")

@@ -200,6 +200,9 @@ struct StepCode {
   std::span<const DeviceWeight> weights;
   int64_t vocabulary = 0;
   int64_t maxRows = 0;
+  /// For measurements: makes weight `index` at `address` on the device, and no
+  /// weight's data is looked at.
+  std::function<Error(size_t index, uint64_t address)> makeWeight;
 };
 
 /// Loads kernels, copies the weights to the device and gives what runs steps

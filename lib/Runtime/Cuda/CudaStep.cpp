@@ -91,8 +91,12 @@ Expected<std::unique_ptr<DeviceStep>> CudaStep::create(std::shared_ptr<Context> 
     return error;
   for (uint64_t &address : step->weightAddresses)
     address += step->weights.address();
-  if (Error error = step->copyWeights(code.weights))
-    return error;
+  for (size_t i = 0; code.makeWeight && i < step->weightAddresses.size(); ++i)
+    if (Error error = code.makeWeight(i, step->weightAddresses[i]))
+      return error;
+  if (!code.makeWeight)
+    if (Error error = step->copyWeights(code.weights))
+      return error;
   // Rows that a step does not have are read and go nowhere.
   if (Error error = step->context->fill(step->scratch.address(), 0, step->scratch.size()))
     return error;

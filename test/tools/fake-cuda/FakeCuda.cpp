@@ -61,7 +61,7 @@ Result cuDeviceGet(DeviceHandle *device, int index) {
   return kSuccess;
 }
 Result cuDeviceGetName(char *name, int bytes, DeviceHandle) {
-  std::snprintf(name, static_cast<size_t>(bytes), "Simulator");
+  std::snprintf(name, static_cast<size_t>(bytes), "%s", setting("name", "Simulator").c_str());
   return kSuccess;
 }
 Result cuDeviceGetAttribute(int *value, int attribute, DeviceHandle) {

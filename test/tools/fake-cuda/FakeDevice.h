@@ -11,6 +11,7 @@
 // | key | |
 // |---|---|
 // | arch | compute capability times ten (80) |
+// | name | of every device (`Simulator`) |
 // | devices | how many (1); all have the same memory |
 // | driver | version as 12040 (12080) |
 // | kernels | the shared object of the same kernels for the simulator, several by ',' |

@@ -1,0 +1,83 @@
+// What stands beside the times, and the table.
+#include "Check.h"
+
+#include <cstdio>
+#include <map>
+
+using namespace skim;
+using namespace skim::gpucheck;
+
+/// Keeps of the predictions the one for this device; null if the model does not know it.
+static void choosePrediction(Json &one, const Json &modelled) {
+  Json chosen;
+  if (modelled.is_object() && one["predicted"].is_object())
+    if (auto found = one["predicted"].find(modelled["key"].get<std::string>()); found != one["predicted"].end())
+      chosen = *found;
+  one.erase("predicted");
+  one["predicted_microseconds"] = chosen.is_object() ? chosen["microseconds"] : Json();
+  one["predicted_bound"] = chosen.is_object() ? chosen["bound"] : Json();
+  one["measured_of_predicted"] =
+      chosen.is_object() ? Json(one["microseconds"].get<double>() / chosen["microseconds"].get<double>()) : Json();
+}
+
+static void addLimit(Json &one, double bytes, const Bandwidth &bandwidth) {
+  double limit = bytes / bandwidth.read * 1e6;
+  one["limit_microseconds"] = limit;
+  one["fraction_of_limit"] = limit / one["microseconds"].get<double>();
+}
+
+Error gpucheck::addComparisons(Json &kernels, Json &step, const Cases &cases, const Bandwidth &bandwidth, Blas *blas,
+                               int nodes) {
+  std::map<std::array<int64_t, 3>, double> peers;
+  for (Json &one : kernels) {
+    addLimit(one, one["bytes"].get<double>(), bandwidth);
+    choosePrediction(one, cases.modelled());
+    int64_t n = one["n"], k = one["k"], rows = one["batch"];
+    if (!blas) {
+      one["cublas_f16_microseconds"] = one["speedup_over_cublas_f16"] = nullptr;
+      continue;
+    }
+    auto [entry, isNew] = peers.try_emplace({n, k, rows}, 0);
+    if (isNew) {
+      Expected<double> time = blas->time(n, k, rows, nodes);
+      if (!time)
+        return time.takeError();
+      entry->second = *time;
+    }
+    one["cublas_f16_microseconds"] = entry->second;
+    one["speedup_over_cublas_f16"] = entry->second / one["microseconds"].get<double>();
+  }
+  addLimit(step, step["bytes_per_token"].get<double>(), bandwidth);
+  choosePrediction(step, cases.modelled());
+  return Error::success();
+}
+
+/// A number, or `-` where there is none.
+static std::string spell(const Json &value, const char *format, double factor = 1) {
+  char text[32] = "-";
+  if (value.is_number())
+    std::snprintf(text, sizeof text, format, value.get<double>() * factor);
+  return text;
+}
+
+static void printLine(const std::string &what, const std::string &batch, const Json &one, const Json &peer,
+                      const Json &speedup) {
+  std::printf("%-32s %5s %10s %10s %10s %8s %10s %8s\n", what.c_str(), batch.c_str(),
+              spell(one["microseconds"], "%.2f").c_str(), spell(one["predicted_microseconds"], "%.2f").c_str(),
+              spell(one["limit_microseconds"], "%.2f").c_str(), spell(one["fraction_of_limit"], "%.0f%%", 100).c_str(),
+              spell(peer, "%.2f").c_str(), spell(speedup, "%.2fx").c_str());
+}
+
+void gpucheck::printTable(const Json &kernels, const Json &step) {
+  std::printf("%-32s %5s %10s %10s %10s %8s %10s %8s\n", "microseconds", "batch", "ours", "predicted", "limit",
+              "of limit", "cuBLAS f16", "speedup");
+  for (const Json &one : kernels)
+    printLine(one["format"].get<std::string>() + " " + std::to_string(one["n"].get<int64_t>()) + "x" +
+                  std::to_string(one["k"].get<int64_t>()),
+              std::to_string(one["batch"].get<int64_t>()), one, one["cublas_f16_microseconds"],
+              one["speedup_over_cublas_f16"]);
+  printLine("a token", "1", step, nullptr, nullptr);
+  std::printf("a token: %s, %lld tokens in the cache, %.1f tokens/s\n", step["name"].get<std::string>().c_str(),
+              static_cast<long long>(step["context"].get<int64_t>()), step["decode_tokens_per_s"].get<double>());
+  std::printf("limit: the weights' bytes (a token: and the cache's) by the read bandwidth above\n");
+}
