@@ -10,11 +10,6 @@
 using namespace mlir;
 using namespace skim;
 
-bool skim::liesTwice(ModuleOp module, ArrayRef<Operation *> users) {
-  return module->hasAttr(kDeviceAttr) && llvm::any_of(users, llvm::IsaPred<LinearOp>) &&
-         llvm::any_of(users, llvm::IsaPred<EmbedOp>);
-}
-
 PlannedBytes skim::plannedBytes(ModuleOp module) {
   PlannedBytes result;
   llvm::MapVector<Value, SmallVector<Operation *>> weights; // with their users
@@ -40,8 +35,7 @@ PlannedBytes skim::plannedBytes(ModuleOp module) {
     if (isLinear)
       result.linearWeights += type.getNumElements();
     if (encoding)
-      (isLinear ? result.linears : result.others) +=
-          getStoredBits(encoding, type.getShape()) / 8 * (liesTwice(module, users) ? 2 : 1);
+      (isLinear ? result.linears : result.others) += getStoredBits(encoding, type.getShape()) / 8;
     else
       result.open.emplace_back(weight, users);
   }

@@ -565,8 +565,6 @@ bool Build::import() {
     return false;
   if (finishPhase(Phase::Raise, *module) || !calibrate() || finishPhase(Phase::Calibrate, *module))
     return false;
-  if (!devices.empty())
-    (*module)->setAttr(kDeviceAttr, UnitAttr::get(&context));
   if (!allocate() || finishPhase(Phase::Allocate, *module))
     return false;
   if (options.dryRun) {
@@ -574,7 +572,6 @@ bool Build::import() {
     stop = true;
     return false;
   }
-  (*module)->removeAttr(kDeviceAttr); // of the budget, not of the model
   // Without a package the weights lie beside the IR that names them.
   std::string weights = work ? work->file("weights.safetensors")
                              : folderOf(options.output) + "/" +

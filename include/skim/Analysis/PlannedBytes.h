@@ -8,13 +8,6 @@
 
 namespace skim {
 
-/// Unit attribute of a module of which a program for a GPU will be made: there a
-/// table that is both embedding and head lies twice, in rows and in tiles.
-inline constexpr const char *kDeviceAttr = "skim.device";
-
-/// Whether a weight with these users counts twice.
-bool liesTwice(mlir::ModuleOp module, llvm::ArrayRef<mlir::Operation *> users);
-
 /// What a target maps once the module's plan (`skim.encoding`) is carried out.
 struct PlannedBytes {
   uint64_t linearWeights = 0; ///< weights of the linears, the head not counted

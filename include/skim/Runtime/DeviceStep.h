@@ -13,6 +13,8 @@
 // `weight` number `value`, `tokens`, `start`, `count`, `wanted`, `caches`,
 // `capacity` (the pointers of skim_step_args), `rows`, `wanted_rows`, `length`
 // and `number` (i32).
+// Scratch memory is zero before the first step: launches count blocks in its first
+// bytes and leave these as they were, so steps and recorded graphs follow each other.
 // `sampling` follows a step of which each sequence wants its last row, in order.
 // It chooses a token for each and makes of the arguments those of the next step:
 // tokens[b] = the chosen one, start[b] += count[b], count[b] = 1, wanted[b] = b.

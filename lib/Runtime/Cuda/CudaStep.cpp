@@ -97,7 +97,7 @@ Expected<std::unique_ptr<DeviceStep>> CudaStep::create(std::shared_ptr<Context> 
   if (!code.makeWeight)
     if (Error error = step->copyWeights(code.weights))
       return error;
-  // Rows that a step does not have are read and go nowhere.
+  // Launches count blocks in it from zero on; rows that a step does not have are read and go nowhere.
   if (Error error = step->context->fill(step->scratch.address(), 0, step->scratch.size()))
     return error;
   if (Error error = step->context->wait())

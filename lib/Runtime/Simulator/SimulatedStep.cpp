@@ -25,7 +25,7 @@ Expected<std::unique_ptr<SimulatedStep>> SimulatedStep::create(std::unique_ptr<M
   step->cacheBytesPerToken = cacheBytesPerToken;
   for (const sim::StepWeight &weight : weights)
     step->weights.push_back(step->device.map(weight.name, weight.data, weight.bytes));
-  // Rows that a step does not have are read and go nowhere.
+  // Launches count blocks in it from zero on; rows that a step does not have are read and go nowhere.
   step->scratch = step->device.allocate("scratch", static_cast<uint64_t>(step->list.scratch), Device::Content::Zero);
   return step;
 }

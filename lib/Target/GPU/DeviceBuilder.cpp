@@ -20,6 +20,11 @@ Value DeviceBuilder::threadX() { return NVVM::ThreadIdXOp::create(builder, loc, 
 Value DeviceBuilder::blockX() { return NVVM::BlockIdXOp::create(builder, loc, i32()); }
 Value DeviceBuilder::blockY() { return NVVM::BlockIdYOp::create(builder, loc, i32()); }
 Value DeviceBuilder::blockZ() { return NVVM::BlockIdZOp::create(builder, loc, i32()); }
+Value DeviceBuilder::gridX() { return NVVM::GridDimXOp::create(builder, loc, i32()); }
+Value DeviceBuilder::gridY() { return NVVM::GridDimYOp::create(builder, loc, i32()); }
+void DeviceBuilder::fence() {
+  NVVM::MembarOp::create(builder, loc, NVVM::MemScopeKindAttr::get(builder.getContext(), NVVM::MemScopeKind::GPU));
+}
 void DeviceBuilder::barrier() { gpu::BarrierOp::create(builder, loc); }
 
 //===----------------------------------------------------------------------===//
@@ -87,6 +92,17 @@ void DeviceBuilder::storeWords(ArrayRef<Value> words, Value pointer) {
   if (words.size() == 1)
     return store(words[0], pointer);
   store(pack(words), pointer, static_cast<unsigned>(4 * words.size()));
+}
+
+Value DeviceBuilder::loadVolatile(Type type, Value pointer) {
+  auto op = load(type, pointer).getDefiningOp<LLVM::LoadOp>();
+  op.setVolatile_(true); // past the multiprocessor's own cache
+  return op;
+}
+
+Value DeviceBuilder::atomicAdd(Value pointer, Value word) {
+  return LLVM::AtomicRMWOp::create(builder, loc, LLVM::AtomicBinOp::add, pointer, word,
+                                   LLVM::AtomicOrdering::monotonic);
 }
 
 Value DeviceBuilder::sharedMemory(gpu::GPUModuleOp module, StringRef name, int64_t bytes) {

@@ -8,141 +8,356 @@
 
 #include "Schedule/Schedules.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace skim;
 using namespace skim::device;
 
 namespace {
+/// Pieces of a launch: their arguments fit in what a kernel may be given (4 KiB).
+constexpr size_t kMostPieces = 16;
+/// Warps that a multiprocessor needs so that enough bytes are on their way: each has
+/// requested 2 KiB or more, and latency times bandwidth is 18 KiB on an H100.
+constexpr int64_t kWarpsToFill = 16;
+/// Blocks of `many` that it has room for.
+constexpr int64_t kBlocksToFill = 2;
+
+/// A weight of a launch with its place.
+struct Piece {
+  KernelSignature signature;
+  int64_t n;
+  LaunchArgument x, y, yStride, permutation, bias, gate, t;
+  SmallVector<int64_t> components, factors;
+};
+using Pieces = std::vector<Piece>;
+
 class Planner {
 public:
-  Planner(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module, const LinearCall &call, int64_t m)
-      : builder(builder), loc(loc), module(module), bf16(call.mode == "bf16"), m(m) {}
+  Planner(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module, const GPUTarget &target,
+          const LinearCall &call, int64_t m, const RowSource &source)
+      : builder(builder), loc(loc), module(module), target(target), call(call), source(source),
+        bf16(call.mode == "bf16"), m(m) {}
 
-  LinearPlan take() { return std::move(plan); }
-
-  /// Pieces of `call` on x, then its low-rank pairs. `stored`: what else has been put into y.
-  Error emit(const LinearCall &call, LaunchArgument x) {
+  Error run() {
     LinearPieces parts = takeApart(call);
-    int64_t packedAlpha = -2, packed = 0; // none yet
-    for (const LinearPiece &piece : parts.pieces) {
-      if (!makeDecoder(piece.leaf, {call.k, bf16}))
-        return fail("no kernel", piece.leaf.getShortName(), "an encoding with a decoder for GPUs", "");
-      if (piece.alpha != packedAlpha) {
-        packed = pack(call.k, x, piece.alpha);
-        packedAlpha = piece.alpha;
+    for (const LinearPiece &piece : parts.pieces)
+      if (Error error = checkLeaf(piece.leaf))
+        return error;
+    for (const LowRankPair &pair : parts.pairs)
+      if (Error error = checkLeaf(pair.factors))
+        return error;
+    packAll(parts);
+    Pieces pieces, behind;
+    for (const LinearPiece &piece : parts.pieces)
+      pieces.push_back(pieceOf(piece));
+    for (auto [index, pair] : llvm::enumerate(parts.pairs)) {
+      const LinearPiece *whole = pieceOf(parts, pair);
+      if (!whole) {
+        behind.push_back(secondFactor(pair, products[index]));
+        continue;
       }
-      launchPiece(call, piece, packed);
+      Piece &piece = pieces[whole - parts.pieces.begin()];
+      piece.signature.factors = pair.factors;
+      piece.signature.rank = pair.rank;
+      piece.t = products[index];
+      piece.factors = pair.b;
     }
-    for (const LowRankPair &pair : parts.pairs) {
-      int64_t product = allocate(m * pair.rank * 4);
-      LinearCall first = factorCall(pair, call, false), second = factorCall(pair, call, true);
-      if (Error error = emitInto(first, x, {LaunchArgument::Scratch, 0, product}, pair.rank))
-        return error;
-      if (Error error = emit(second, {LaunchArgument::Scratch, 0, product}))
-        return error;
-    }
+    if (!behind.empty() && call.epilogue == LinearEpilogue::Gate)
+      return fail("no kernel", "a gate of rows in several encodings with a low-rank part", "the gate in another launch",
+                  "");
+    launch(pieces);
+    launch(behind);
     return Error::success();
   }
+
+  LinearPlan take() { return std::move(plan); }
 
 private:
   OpBuilder &builder;
   Location loc;
   mlir::gpu::GPUModuleOp module;
+  const GPUTarget &target;
+  const LinearCall &call;
+  const RowSource &source;
   bool bf16;
   int64_t m;
   LinearPlan plan;
-  LaunchArgument y = {LaunchArgument::Y};
-  int64_t yStride = -1; // the caller's
+  llvm::SmallMapVector<int64_t, LaunchArgument, 4> packed; // x times α, by α
+  SmallVector<LaunchArgument> products;                    // t of each pair
 
-  int64_t allocate(int64_t bytes) {
+  Error checkLeaf(WeightEncoding leaf) {
+    if (makeDecoder(leaf, {call.k, bf16}))
+      return Error::success();
+    return fail("no kernel", leaf.getShortName(), "an encoding with a decoder for GPUs", "");
+  }
+
+  /// The piece whose tiles have the pair's rows; of permuted parts there is none.
+  static const LinearPiece *pieceOf(const LinearPieces &parts, const LowRankPair &pair) {
+    const auto *found = llvm::find_if(parts.pieces, [&](const LinearPiece &piece) {
+      return piece.yColumn == pair.yColumn && piece.n == pair.n && piece.permutation < 0;
+    });
+    return found == parts.pieces.end() ? nullptr : found;
+  }
+
+  LaunchArgument allocate(int64_t bytes) {
     int64_t at = plan.scratchBytes;
     plan.scratchBytes += static_cast<int64_t>(llvm::alignTo(bytes, 256));
-    return at;
+    return {LaunchArgument::Scratch, 0, at};
+  }
+  static LaunchArgument constant(int64_t value) { return {LaunchArgument::Constant, value}; }
+  SmallVector<LaunchArgument> sourceArguments() {
+    SmallVector<LaunchArgument> all;
+    for (size_t i = 0; i < source.arguments().size(); ++i)
+      all.push_back({LaunchArgument::X, static_cast<int64_t>(i)});
+    return all;
   }
 
-  /// With another y than the caller's.
-  Error emitInto(const LinearCall &call, LaunchArgument x, LaunchArgument to, int64_t stride) {
-    std::swap(y, to);
-    std::swap(yStride, stride);
-    Error error = emit(call, x);
-    std::swap(y, to);
-    std::swap(yStride, stride);
-    return error;
+  /// x in the forms that pieces want, and t = A·x of the pairs.
+  void packAll(const LinearPieces &parts) {
+    Pieces first;
+    for (const LinearPiece &piece : parts.pieces)
+      packed.insert({piece.alpha, {}});
+    // With one form the kernel that multiplies A packs x on the way.
+    bool fused = m <= 8 && !parts.pairs.empty() && packed.size() == 1 && parts.pairs.size() <= kMostPieces;
+    if (!parts.pairs.empty() && !fused)
+      packed.insert({-1, {}});
+    bool plain = packed.contains(-1);
+    SmallVector<LaunchArgument> forms;
+    if (plain)
+      forms.push_back(packed[-1] = allocate(m * packedColumns(call.k) * 2));
+    for (auto &[alpha, at] : packed)
+      if (alpha >= 0) {
+        at = allocate(m * packedColumns(call.k) * 2);
+        forms.append({at, {LaunchArgument::Weight, alpha}});
+      }
+    // A product of its own reads t in whole steps, which A's rows need not fill: then t is packed like x.
+    bool packProducts = llvm::any_of(
+        parts.pairs, [&](const LowRankPair &pair) { return !pieceOf(parts, pair) && pair.rank % kStepColumns != 0; });
+    SmallVector<LinearLaunch> productPacks;
+    PlainRows plainRows;
+    for (const LowRankPair &pair : parts.pairs) {
+      LinearPiece a;
+      a.leaf = pair.factors;
+      a.n = pair.rank;
+      a.components = pair.a;
+      Piece piece = pieceOf(a);
+      piece.signature.epilogue = LinearEpilogue::Store;
+      products.push_back(allocate(m * packedColumns(pair.rank) * 2));
+      piece.signature.halves = !packProducts;
+      piece.y = packProducts ? allocate(m * pair.rank * 4) : products.back();
+      piece.yStride = constant(packProducts ? pair.rank : packedColumns(pair.rank));
+      first.push_back(piece);
+      if (packProducts)
+        productPacks.push_back(packLaunch(plainRows, pair.rank, {piece.y}, {products.back()}, true, 0));
+    }
+    if (!fused)
+      plan.launches.push_back(
+          packLaunch(source, call.k, sourceArguments(), forms, plain, static_cast<int64_t>(packed.size()) - plain));
+    launch(first, fused ? ArrayRef<LaunchArgument>(forms) : ArrayRef<LaunchArgument>());
+    plan.launches.append(productPacks);
   }
 
-  int64_t pack(int64_t k, LaunchArgument x, int64_t alpha) {
-    LinearLaunch launch;
-    launch.kernel = getOrCreatePack(builder, loc, module, k, bf16, alpha >= 0);
-    int64_t packed = allocate(m * packedColumns(k) * 2);
-    launch.grid = {(packedColumns(k) + 1023) / 1024, m, 1};
-    launch.threads = 128;
-    launch.arguments = {x, {LaunchArgument::Scratch, 0, packed}};
-    if (alpha >= 0)
-      launch.arguments.push_back({LaunchArgument::Weight, alpha});
-    plan.launches.push_back(launch);
-    return packed;
+  LinearLaunch packLaunch(const RowSource &from, int64_t k, ArrayRef<LaunchArgument> arguments,
+                          ArrayRef<LaunchArgument> forms, bool plain, int64_t scaled) {
+    LinearLaunch pack;
+    pack.kernel = getOrCreatePack(builder, loc, module, from, k, bf16, plain, scaled);
+    pack.grid = {(packedColumns(k) + 1023) / 1024, m, 1};
+    pack.threads = 128;
+    pack.arguments = llvm::to_vector(arguments);
+    pack.arguments.append(forms.begin(), forms.end());
+    return pack;
   }
 
-  void launchPiece(const LinearCall &call, const LinearPiece &piece, int64_t packed) {
+  KernelSignature signatureOf(WeightEncoding leaf, int64_t k, int64_t n) {
     KernelSignature signature;
-    signature.leaf = piece.leaf;
-    signature.k = call.k;
+    signature.leaf = leaf;
+    signature.k = k;
     signature.bf16 = bf16;
     signature.epilogue = call.epilogue;
-    signature.permutation = piece.permutation >= 0 ? piece.permutationType : Type();
-    signature.biased = piece.bias >= 0;
-    signature.partial = piece.n % kTileRows != 0;
-    int64_t tiles = (piece.n + kTileRows - 1) / kTileRows;
+    signature.partial = n % kTileRows != 0;
+    return signature;
+  }
 
-    LinearLaunch launch;
-    auto kernel = [&](StringRef schedule, auto emit) {
-      launch.kernel =
-          getOrCreateKernel(builder, loc, module, signature, schedule, piece.components.size(),
-                            [&](DeviceBuilder &b, const KernelArguments &own) { emit(b, module, signature, own); });
-    };
-    if (m <= 8) {
-      signature.warps = fewWarps(*makeDecoder(piece.leaf, {call.k, bf16}), call.k);
-      launch.grid = {tiles, 1, 1};
-      kernel("few", emitFewKernel);
-    } else {
-      signature.xTiles = m <= 16 ? 2 : m <= 32 ? 4 : 8;
-      launch.grid = {(tiles + signature.warps - 1) / signature.warps,
-                     (m + 8 * signature.xTiles - 1) / (8 * signature.xTiles), 1};
-      kernel("many", emitManyKernel);
+  Piece pieceOf(const LinearPiece &from) {
+    Piece piece;
+    piece.signature = signatureOf(from.leaf, call.k, from.n);
+    piece.n = from.n;
+    piece.x = packed.lookup(from.alpha);
+    piece.y = {LaunchArgument::Y, 0, from.yColumn * 4};
+    piece.yStride = {LaunchArgument::Stride};
+    piece.gate = {LaunchArgument::Gate, 0, from.yColumn * 4};
+    if (from.permutation >= 0) {
+      piece.signature.permutation = from.permutationType;
+      int64_t bytes = from.permutationType.getIntOrFloatBitWidth() / 8;
+      piece.permutation = {LaunchArgument::Weight, from.permutation, from.firstRow * bytes};
     }
-    launch.threads = 32 * signature.warps;
-    auto at = [&](LaunchArgument argument) {
-      argument.offset += piece.yColumn * 4;
-      return argument;
+    piece.signature.biased = from.bias >= 0;
+    piece.bias = {LaunchArgument::Weight, from.bias};
+    piece.components = from.components;
+    return piece;
+  }
+
+  /// y += B·t in a launch of its own.
+  Piece secondFactor(const LowRankPair &pair, LaunchArgument t) {
+    LinearPiece b;
+    b.leaf = pair.factors;
+    b.n = pair.n;
+    b.yColumn = pair.yColumn;
+    b.components = pair.b;
+    Piece piece = pieceOf(b);
+    piece.signature.k = pair.rank;
+    piece.signature.epilogue = LinearEpilogue::Add;
+    piece.x = t;
+    return piece;
+  }
+
+  /// Launches of the pieces, with `forms` such that pack x on the way.
+  void launch(ArrayRef<Piece> pieces, ArrayRef<LaunchArgument> forms = {}) {
+    // Those of one launch agree in k; equal ones stand together.
+    std::vector<Pieces> groups;
+    for (const Piece &piece : pieces) {
+      auto group = llvm::find_if(groups, [&](const Pieces &some) {
+        return some.front().signature.k == piece.signature.k && some.size() < kMostPieces;
+      });
+      if (group == groups.end()) {
+        groups.emplace_back();
+        group = std::prev(groups.end());
+      }
+      auto equal =
+          llvm::find_if(llvm::reverse(*group), [&](const Piece &other) { return other.signature == piece.signature; });
+      group->insert(equal.base() == group->begin() ? group->end() : equal.base(), piece);
+    }
+    for (Pieces &group : groups) {
+      launchGroup(group, forms);
+      forms = {};
+    }
+  }
+
+  void launchGroup(Pieces &pieces, ArrayRef<LaunchArgument> forms) {
+    KernelSignature shape = pieces.front().signature; // what all have in common
+    int64_t units = 1, spans = INT64_MAX, slabs = 1;
+    for (const Piece &piece : pieces) {
+      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
+      units = std::max(units, Columns::units(*decoder, shape.k));
+      spans = std::min(spans, manySpans(*decoder, shape.k));
+    }
+    bool few = m <= 8;
+    if (few) {
+      // A unit for each warp at least.
+      shape.warps = std::min<int64_t>(8, static_cast<int64_t>(llvm::PowerOf2Ceil(units)));
+    } else {
+      shape.xTiles = m <= 16 ? 2 : m <= 32 ? 4 : 8;
+      slabs = (m + 8 * shape.xTiles - 1) / (8 * shape.xTiles);
+    }
+    auto blocksOf = [&](const Piece &piece) {
+      return few ? tilesOf(piece) : (tilesOf(piece) + shape.warps - 1) / shape.warps;
     };
-    launch.arguments = {{LaunchArgument::Scratch, 0, packed},
-                        at(y),
-                        {LaunchArgument::Rows},
-                        {LaunchArgument::Constant, piece.n},
-                        yStride < 0 ? LaunchArgument{LaunchArgument::Stride}
-                                    : LaunchArgument{LaunchArgument::Constant, yStride}};
+    int64_t shared = 0; // blocks, but for those that share columns
+    for (const Piece &piece : pieces)
+      shared += slabs * blocksOf(piece);
+    if (shared <= kMostCounters) {
+      // As many blocks as fill the device, if there is so much to share.
+      int64_t wanted = few ? kWarpsToFill * target.multiprocessors / (shared * shape.warps)
+                           : kBlocksToFill * target.multiprocessors / shared;
+      shape.splits = std::clamp<int64_t>(std::min(wanted, few ? units / shape.warps : spans / 2), 1, kMostSplits);
+      if (!few) // so that they have equally much, mostly
+        shape.splits = static_cast<int64_t>(llvm::bit_floor(static_cast<uint64_t>(shape.splits)));
+    }
+    LaunchSignature launch;
+    if (!forms.empty()) {
+      launch.source = &source;
+      launch.scaled = forms.size() == 2;
+    }
+    for (Piece &piece : pieces) {
+      piece.signature.warps = shape.warps;
+      piece.signature.xTiles = shape.xTiles;
+      piece.signature.splits = shape.splits;
+    }
+    fillUp(pieces);
+    LinearLaunch planned;
+    planned.threads = 32 * shape.warps;
+    planned.arguments = {{LaunchArgument::Rows}};
+    int64_t blocks = 0;
+    if (shape.splits > 1) {
+      plan.counters = std::max(plan.counters, shared);
+      int64_t numbers = few ? kFewPartials : manyPartials(shape.warps, shape.xTiles);
+      planned.arguments.append({{LaunchArgument::Counters}, allocate(shared * shape.splits * numbers * 4)});
+    }
+    if (launch.source) {
+      planned.arguments.append(sourceArguments());
+      planned.arguments.append(forms.begin(), forms.end());
+    }
+    for (const Piece &piece : pieces) {
+      launch.pieces.push_back(piece.signature);
+      if (&piece != &pieces.front())
+        planned.arguments.push_back(constant(blocks));
+      addArguments(piece, planned.arguments, !launch.source);
+      blocks += blocksOf(piece);
+    }
+    auto create = [&](StringRef schedule, int64_t sharedBytes, auto emit) {
+      planned.kernel = getOrCreateKernel(builder, loc, module, launch, schedule, sharedBytes, emit);
+    };
+    if (few) {
+      planned.grid = {blocks, shape.splits, 1};
+      create("few", fewSharedBytes(shape.warps),
+             [&](DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &own) {
+               emitFewKernel(b, launch, signature, own);
+             });
+    } else {
+      planned.grid = {blocks, slabs, shape.splits};
+      create("many", manySharedBytes(shape.xTiles), emitManyKernel);
+    }
+    plan.launches.push_back(planned);
+  }
+
+  static int64_t tilesOf(const Piece &piece) { return (piece.n + kTileRows - 1) / kTileRows; }
+
+  /// Runs of three and more equal pieces get pieces without rows, up to a power of two, so that fewer kernels are
+  /// different.
+  static void fillUp(Pieces &pieces) {
+    for (size_t begin = 0; begin < pieces.size();) {
+      size_t end = begin + 1;
+      while (end < pieces.size() && pieces[end].signature == pieces[begin].signature)
+        ++end;
+      Piece empty = pieces[end - 1];
+      empty.n = 0;
+      size_t more = llvm::PowerOf2Ceil(end - begin) - (end - begin);
+      pieces.insert(pieces.begin() + end, more, empty);
+      begin = end + more;
+    }
+  }
+
+  static void addArguments(const Piece &piece, SmallVectorImpl<LaunchArgument> &arguments, bool readsX) {
+    const KernelSignature &signature = piece.signature;
+    if (readsX)
+      arguments.push_back(piece.x);
+    arguments.append({piece.y, constant(piece.n), piece.yStride});
     if (signature.permutation)
-      launch.arguments.push_back(
-          {LaunchArgument::Weight, piece.permutation,
-           piece.firstRow * static_cast<int64_t>(piece.permutationType.getIntOrFloatBitWidth() / 8)});
+      arguments.push_back(piece.permutation);
     if (signature.biased)
-      launch.arguments.push_back({LaunchArgument::Weight, piece.bias});
+      arguments.push_back(piece.bias);
     if (signature.epilogue == LinearEpilogue::Gate)
-      launch.arguments.push_back(at({LaunchArgument::Gate}));
+      arguments.push_back(piece.gate);
+    if (signature.factors)
+      arguments.push_back(piece.t);
     for (int64_t component : piece.components)
-      launch.arguments.push_back({LaunchArgument::Weight, component});
-    plan.launches.push_back(launch);
+      arguments.push_back({LaunchArgument::Weight, component});
+    for (int64_t component : piece.factors)
+      arguments.push_back({LaunchArgument::Weight, component});
   }
 };
 } // namespace
 
 Expected<LinearPlan> device::emitLinear(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
-                                        const GPUTarget &target, const LinearCall &call, int64_t m) {
+                                        const GPUTarget &target, const LinearCall &call, int64_t m,
+                                        const RowSource *source) {
   if (call.mode != "f16" && call.mode != "bf16")
     return fail("no kernel", "activation mode " + call.mode, "f16 or bf16", call.mode);
   OpBuilder::InsertionGuard guard(builder);
-  Planner planner(builder, loc, module, call, m);
-  if (Error error = planner.emit(call, {LaunchArgument::X}))
+  PlainRows rows;
+  Planner planner(builder, loc, module, target, call, m, source ? *source : rows);
+  if (Error error = planner.run())
     return error;
   return planner.take();
 }

@@ -35,7 +35,6 @@ struct OpenLayer {
   std::vector<uint8_t> terms; // RowTerm: what each row can be
   std::vector<float> errors;  // [rows, terms]
   bool isHead = false, isTied = false;
-  uint64_t copies = 1; // in what a target maps
   SmallVector<Operation *> users;
 
   /// Kernels that look rows up know no parts: a tied weight is of one term.
@@ -132,7 +131,6 @@ Error AllocateBitsPass::collect() {
     }
     if (layer.name.empty())
       return fail("embedding without an encoding", "skim-allocate-bits", "skim-assign-encodings before it", "none");
-    layer.copies = liesTwice(getOperation(), users) ? 2 : 1;
     layer.isHead = layer.name == "lm_head";
     if (layer.isHead && bits > 0)
       return fail("head without an encoding", "skim-allocate-bits", "a size", "bits, which do not count the head");
@@ -299,8 +297,7 @@ Expected<Allocation> AllocateBitsPass::spend() {
         for (size_t i = 0; i < count; ++i)
           errors.back()[i] += layer.errors[row * count + i];
       for (uint8_t term : layer.terms)
-        family.rowBytes.push_back(layer.copies *
-                                  (layer.rows * storedRowBytes(term, tableType, layer.columns) + alphaBytes(layer)));
+        family.rowBytes.push_back(layer.rows * storedRowBytes(term, tableType, layer.columns) + alphaBytes(layer));
     }
     problem.push_back({layer.name, {std::move(family)}});
     problem.back().families.front().errors = errors.back();
@@ -406,7 +403,7 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
   decided.scaled = scaling;
   decided.uniform = uniform;
   MLIRContext *context = &getContext();
-  uint64_t total = fixedLinear, heads = 0, again = 0;
+  uint64_t total = fixedLinear, heads = 0;
   for (auto [layer, chosen] : llvm::zip(layers, allocation.layers)) {
     LayerPlan entry;
     std::map<uint8_t, int64_t> counts; // parts are stored in the order of their terms
@@ -429,7 +426,6 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
     entry.error = chosen.error;
     entry.bytes = getStoredBits(encoding, {layer.rows, layer.columns}) / 8;
     (layer.isHead ? heads : total) += entry.bytes;
-    again += entry.bytes * (layer.copies - 1);
     for (Operation *user : layer.users)
       user->setAttr(kEncodingAttr, term);
     decided.layers[layer.name] = std::move(entry);
@@ -437,9 +433,9 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
   decided.bytes = total;
   decided.bits = linearWeights ? 8.0 * total / linearWeights : 0;
   // The allocator's own count must be what the encodings say: a budget is a promise.
-  if (total + heads + again != fixedLinear + allocation.bytes)
+  if (total + heads != fixedLinear + allocation.bytes)
     return fail("allocation miscounted", "skim-allocate-bits", std::to_string(allocation.bytes) + " bytes",
-                std::to_string(total + heads + again - fixedLinear));
+                std::to_string(total + heads - fixedLinear));
   return decided.write(plan);
 }
 

@@ -18,12 +18,19 @@
 // CHECK-SAME: kernel = @pack_k512_f16, threads = 128
 // CHECK-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k3_k512_f16_w2, threads = 64
 // MANY: kernel = @many_k3_k512_f16_w8_x16
-// A term's parts: two panels that write through the permutation, on the same packed x.
+// A term's parts: two pieces of one launch that write through the permutation, on the same packed x.
 // CHECK: skim.linear
 // CHECK-SAME: kernel = @pack_k512_f16_scaled
-// CHECK-SAME: kernel = @few_k2_k512_f16_w2_rows16
-// CHECK-SAME: kernel = @few_k3_k512_f16_w2_rows16
+// CHECK-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k2_rows16_n1_k3_rows16_n1_k512_f16_w2
+// CHECK-NOT: kernel = @few
+// A low-rank part: x is packed where A multiplies it, B is part of the sums.
+// CHECK: skim.linear
 // CHECK-NOT: kernel = @pack
+// CHECK-SAME: kernel = @few_mx8_k512_f16_w2_halves_pack,
+// CHECK-SAME: kernel = @few_k3_k512_f16_w2_r32mx8
+// Four tiles on many multiprocessors: blocks share their columns.
+// CHECK: skim.linear
+// CHECK-SAME: grid = array<i64: 4, 4, 1>, kernel = @few_k3_k8192_f16_w8_split
 
 // CHECK: gpu.module @kernels
 // CHECK: gpu.func @few_k3_k512_f16_w2(
@@ -58,4 +65,16 @@ func.func @linear(%x: tensor<1x512xf32>, %w: tensor<48x512xf16, #skim.codebook<b
 func.func @panels(%x: tensor<1x512xf32>, %w: !mixed) -> tensor<1x48xf32> {
   %y = skim.linear %x, %w : tensor<1x512xf32>, !mixed -> tensor<1x48xf32>
   return %y : tensor<1x48xf32>
+}
+
+!corrected = tensor<48x512xf16, #skim.low_rank<#skim.codebook<bits = 3>, rank = 32, factors = #skim.block_float<bits = 8, block = 16>>>
+func.func @low_rank(%x: tensor<1x512xf32>, %w: !corrected) -> tensor<1x48xf32> {
+  %y = skim.linear %x, %w : tensor<1x512xf32>, !corrected -> tensor<1x48xf32>
+  return %y : tensor<1x48xf32>
+}
+
+!wide = tensor<64x8192xf16, #skim.codebook<bits = 3>>
+func.func @split(%x: tensor<1x8192xf32>, %w: !wide) -> tensor<1x64xf32> {
+  %y = skim.linear %x, %w : tensor<1x8192xf32>, !wide -> tensor<1x64xf32>
+  return %y : tensor<1x64xf32>
 }

@@ -24,13 +24,22 @@ using namespace skim;
 namespace {
 bool fullTests() { return std::getenv("SKIM_TEST_FULL") != nullptr; }
 
-/// One linear in the simulator.
+/// One linear in the simulator, or some on the same x.
 struct Case {
   RandomWeight weight;
   int64_t n, k;
   std::string mode = "f16";
   LinearEpilogue epilogue = LinearEpilogue::Store;
   bool biased = false;
+  std::vector<std::pair<RandomWeight, int64_t>> more = {}; // with their rows
+  int multiprocessors = 108;
+
+  int64_t columns() const {
+    int64_t sum = n;
+    for (const auto &[other, rows] : more)
+      sum += rows;
+    return sum;
+  }
 };
 
 /// True if decoded numbers are exact in f16 and scales apply to sums, in f32.
@@ -43,6 +52,7 @@ bool isExact(StringRef text) {
 struct Outcome {
   std::vector<float> y;
   std::vector<sim::Counters> counters;
+  std::vector<std::array<int64_t, 3>> grids;
   std::string error;
 };
 
@@ -56,14 +66,34 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
   call.k = test.k;
   call.mode = test.mode;
   call.epilogue = test.epilogue;
-  LinearPanel panel;
-  panel.term = test.weight.term;
-  panel.n = test.n;
-  for (size_t i = 0; i < test.weight.bytes.size(); ++i)
-    panel.weights.push_back(static_cast<int64_t>(i));
-  panel.biasWeight = test.biased ? static_cast<int64_t>(test.weight.bytes.size()) : -1;
-  call.panels.push_back(panel);
+  sim::Device device;
+  std::vector<sim::Address> weights;
+  int64_t columns = 0;
+  auto addPanel = [&](const RandomWeight &weight, int64_t n) {
+    LinearPanel panel;
+    panel.term = weight.term;
+    panel.n = n;
+    panel.yColumn = columns;
+    auto tiled = tiledComponents(weight.term, {n, test.k});
+    for (auto [index, bytes] : llvm::enumerate(weight.bytes)) {
+      std::vector<uint8_t> packed(bytes.size());
+      packTiles(tiled[index], bytes, packed);
+      panel.weights.push_back(static_cast<int64_t>(weights.size()));
+      weights.push_back(device.allocate("weight" + std::to_string(weights.size()), packed.data(), packed.size()));
+      device.countBytes(weights.back());
+    }
+    if (test.biased) {
+      panel.biasWeight = static_cast<int64_t>(weights.size());
+      weights.push_back(device.allocate("bias", bias.data() + columns, n * 4));
+    }
+    columns += n;
+    call.panels.push_back(panel);
+  };
+  addPanel(test.weight, test.n);
+  for (const auto &[weight, n] : test.more)
+    addPanel(weight, n);
   auto target = parseGPUTarget("nvidia-sim:sm_80");
+  target->multiprocessors = test.multiprocessors;
   auto plan = device::emitLinear(builder, module->getLoc(), kernels, *target, call, m);
   if (!plan) {
     outcome.error = plan.message();
@@ -74,21 +104,13 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
     outcome.error = library.message();
     return outcome;
   }
-  sim::Device device;
   sim::Address xAt = device.allocate("x", x.data(), x.size() * 4);
-  std::vector<float> y(m * test.n, before);
+  std::vector<float> y(m * columns, before);
   sim::Address yAt = device.allocate("y", y.data(), y.size() * 4);
   sim::Address gateAt = device.allocate("gate", gate.data(), gate.size() * 4);
   sim::Address scratch = device.allocate("scratch", std::max<int64_t>(plan->scratchBytes, 1));
-  std::vector<sim::Address> weights;
-  auto tiled = tiledComponents(test.weight.term, {test.n, test.k});
-  for (auto [index, bytes] : llvm::enumerate(test.weight.bytes)) {
-    std::vector<uint8_t> packed(bytes.size());
-    packTiles(tiled[index], bytes, packed);
-    weights.push_back(device.allocate("weight" + std::to_string(index), packed.data(), packed.size()));
-    device.countBytes(weights.back());
-  }
-  weights.push_back(device.allocate("bias", bias.data(), bias.size() * 4));
+  std::vector<uint32_t> zeros(plan->counters + 1);
+  sim::Address counters = device.allocate("counters", zeros.data(), zeros.size() * 4);
   for (const device::LinearLaunch &launch : plan->launches) {
     std::vector<sim::Argument> arguments;
     for (const device::LaunchArgument &argument : launch.arguments)
@@ -105,6 +127,9 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
       case device::LaunchArgument::Scratch:
         arguments.push_back(sim::Argument::pointer(scratch + argument.offset));
         break;
+      case device::LaunchArgument::Counters:
+        arguments.push_back(sim::Argument::pointer(counters));
+        break;
       case device::LaunchArgument::Weight:
         arguments.push_back(sim::Argument::pointer(weights[argument.value] + argument.offset));
         break;
@@ -112,7 +137,7 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
         arguments.push_back(sim::Argument::i32(static_cast<int32_t>(m)));
         break;
       case device::LaunchArgument::Stride:
-        arguments.push_back(sim::Argument::i32(static_cast<int32_t>(test.n)));
+        arguments.push_back(sim::Argument::i32(static_cast<int32_t>(columns)));
         break;
       case device::LaunchArgument::Constant:
         arguments.push_back(sim::Argument::i32(static_cast<int32_t>(argument.value)));
@@ -122,13 +147,19 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
     for (int i = 0; i < 3; ++i)
       shape.grid[i] = static_cast<uint32_t>(launch.grid[i]);
     shape.block = {static_cast<uint32_t>(launch.threads), 1, 1};
-    auto counters = (*library)->launch(device, launch.kernel, shape, arguments);
-    if (!counters) {
-      outcome.error = counters.message();
+    auto counted = (*library)->launch(device, launch.kernel, shape, arguments);
+    if (!counted) {
+      outcome.error = counted.message();
       return outcome;
     }
-    outcome.counters.push_back(std::move(*counters));
+    outcome.counters.push_back(std::move(*counted));
+    outcome.grids.push_back(launch.grid);
   }
+  if (Error error = device.copyOut(zeros.data(), counters, zeros.size() * 4))
+    outcome.error = error.message();
+  for (uint32_t counter : zeros)
+    if (counter)
+      outcome.error = "a counter is not zero behind a launch";
   outcome.y.resize(y.size());
   if (Error error = device.copyOut(outcome.y.data(), yAt, y.size() * 4))
     outcome.error = error.message();
@@ -143,20 +174,28 @@ std::vector<float> exactFloats(size_t count, std::mt19937 &random) {
   return values;
 }
 
-void compare(MLIRContext &context, const Case &test, int64_t m, std::mt19937 &random) {
-  int64_t n = test.n, k = test.k;
+Outcome compare(MLIRContext &context, const Case &test, int64_t m, std::mt19937 &random) {
+  int64_t n = test.columns(), k = test.k;
+  std::vector<float> values = test.weight.values;
+  std::vector<bool> exact(test.n, isExact(test.weight.text));
+  for (const auto &[weight, rows] : test.more) {
+    values.insert(values.end(), weight.values.begin(), weight.values.end());
+    exact.insert(exact.end(), rows, isExact(weight.text));
+  }
   SCOPED_TRACE(test.weight.text + " [" + std::to_string(n) + "x" + std::to_string(k) + "] rows " + std::to_string(m) +
                " " + test.mode);
-  ASSERT_FALSE(test.weight.values.empty());
+  EXPECT_EQ(values.size(), static_cast<size_t>(n * k));
   std::vector<float> x = exactFloats(m * k, random), bias = exactFloats(n, random), gate = exactFloats(m * n, random);
   Outcome outcome = simulate(context, test, m, x, bias, gate, 0.25f);
-  ASSERT_EQ(outcome.error, "");
+  EXPECT_EQ(outcome.error, "");
+  if (!outcome.error.empty() || values.size() != static_cast<size_t>(n * k))
+    return outcome;
   double worst = 0, worstAllowed = 1;
   for (int64_t row = 0; row < m; ++row)
     for (int64_t i = 0; i < n; ++i) {
       double sum = test.biased ? bias[i] : 0, size = std::abs(sum);
       for (int64_t j = 0; j < k; ++j) {
-        double product = double(test.weight.values[i * k + j]) * x[row * k + j];
+        double product = double(values[i * k + j]) * x[row * k + j];
         sum += product;
         size += std::abs(product);
       }
@@ -169,12 +208,13 @@ void compare(MLIRContext &context, const Case &test, int64_t m, std::mt19937 &ra
       }
       // Of the sum of magnitudes: sums in f32; else four roundings to the mode's type (x·α, scale, weight, t = A·x).
       double unit = test.mode == "f16" ? 0x1p-11 : 0x1p-9;
-      double allowed = size * (isExact(test.weight.text) && test.mode == "f16" ? 4e-6 : 4 * unit) + 1e-6;
+      double allowed = size * (exact[i] && test.mode == "f16" ? 4e-6 : 4 * unit) + 1e-6;
       double error = std::abs(outcome.y[row * n + i] - sum);
       if (!(error / allowed <= worst / worstAllowed))
         worst = error, worstAllowed = allowed;
     }
   EXPECT_LE(worst, worstAllowed);
+  return outcome;
 }
 
 struct Shape {
@@ -220,8 +260,9 @@ TEST_P(GPULinear, MatchesReference) {
     test.epilogue = work.number % 4 == 1   ? LinearEpilogue::Add
                     : work.number % 4 == 2 ? LinearEpilogue::Gate
                                            : LinearEpilogue::Store;
-    // Low-rank pairs add to y what a gate would have to multiply.
-    if (StringRef(work.text).contains("low_rank") && test.epilogue == LinearEpilogue::Gate)
+    // Behind permuted rows, low-rank pairs add to y what a gate would have to multiply.
+    if (StringRef(work.text).contains("low_rank") && StringRef(work.text).contains("rows<") &&
+        test.epilogue == LinearEpilogue::Gate)
       test.epilogue = LinearEpilogue::Store;
     for (int64_t m : rowsOf(work.number))
       compare(context, test, m, random);
@@ -270,5 +311,143 @@ TEST(GPULinearCounts, WeightsAreReadOnceInWholeSectors) {
         std::printf("%s: %u loads in flight, %ld of %ld sectors\n%s\n", counters.kernel.c_str(), inFlight,
                     long(counters.sectors()), long(counters.idealSectors()), counters.json().c_str());
     }
+  });
+}
+
+namespace {
+/// Every byte of these weights' codes was read once by some launch.
+void expectReadOnce(const Outcome &outcome, std::initializer_list<size_t> codes) {
+  for (size_t index : codes) {
+    uint64_t reads = 0;
+    for (const sim::Counters &counters : outcome.counters)
+      if (const sim::BufferCounters *buffer = counters.buffer("weight" + std::to_string(index)))
+        if (buffer->counted && buffer->mostReads) {
+          EXPECT_EQ(buffer->leastReads, buffer->mostReads) << index;
+          reads += buffer->mostReads;
+        }
+    EXPECT_EQ(reads, 1u) << "weight " << index;
+  }
+}
+} // namespace
+
+/// Few tiles: blocks share the columns of a tile, add up in order and leave the counters as they were.
+TEST(GPULinearLaunches, ColumnsAreSplitOverBlocks) {
+  const char *const terms[] = {"k3", "w4g128", "w8", "mx4", "f16"};
+  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    std::mt19937 random(11);
+    for (auto [n, k, m] : {std::tuple<int64_t, int64_t, int64_t>{32, 8192, 1}, {41, 4096 + 64 + 37, 3}}) {
+      Case test{randomWeight(context, terms[begin], n, k, random), n, k};
+      test.epilogue = LinearEpilogue::Add;
+      Outcome outcome = compare(context, test, m, random);
+      ASSERT_EQ(outcome.grids.size(), 2u);
+      EXPECT_GE(outcome.grids[1][1], 2);
+      EXPECT_EQ(outcome.counters[1].bankConflicts(), 0u);
+      if (n % 16 == 0)
+        EXPECT_EQ(outcome.counters[1].buffer("weight0")->mostReads, 1u);
+      // A device with few multiprocessors is full without.
+      test.multiprocessors = 1;
+      outcome = compare(context, test, m, random);
+      EXPECT_EQ(outcome.grids.at(1)[1], 1);
+    }
+    // More rows of x, in one slab and in two; what is left behind whole spans is the last block's.
+    for (auto [n, k, m] : {std::tuple<int64_t, int64_t, int64_t>{128, 2048, 16}, {150, 1024 + 64 + 37, 70}}) {
+      Case test{randomWeight(context, terms[begin], n, k, random), n, k};
+      test.epilogue = LinearEpilogue::Add;
+      Outcome outcome = compare(context, test, m, random);
+      ASSERT_EQ(outcome.grids.size(), 2u);
+      EXPECT_GE(outcome.grids[1][2], 2);
+      EXPECT_EQ(outcome.counters[1].bankConflicts(), 0u);
+      if (m <= 64 && n % 16 == 0)
+        EXPECT_EQ(outcome.counters[1].buffer("weight0")->mostReads, 1u);
+    }
+  });
+}
+
+/// Linears on the same x, in several encodings and sizes, are one launch.
+TEST(GPULinearLaunches, LinearsOnTheSameInputAreOneLaunch) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  prepareGPUEmission(context);
+  prepareSimulation(context);
+  std::mt19937 random(12);
+  int64_t k = 0;
+  auto weight = [&](const char *text, int64_t n) { return std::pair(randomWeight(context, text, n, k, random), n); };
+  const char *const rows = "#skim.rows<[#skim.codebook<bits = 2> : 16, #skim.codebook<bits = 3> : 32]>";
+  for (int64_t m : {1, 3, 12}) {
+    k = m == 3 ? 4096 : 512;
+    Case test{randomWeight(context, "k3", 64, k, random), 64, k};
+    test.more = {weight("k3", 16), weight("k3", 32)};
+    Outcome outcome = compare(context, test, m, random);
+    EXPECT_EQ(outcome.counters.size(), 2u); // pack, and all three
+    expectReadOnce(outcome, {0, 2, 4});
+
+    test.more = {weight("w4g128", 37), weight("k3", 16), weight(rows, 48), weight(rows, 48)};
+    test.biased = true;
+    test.multiprocessors = 2000;
+    outcome = compare(context, test, m, random);
+    EXPECT_EQ(outcome.counters.size(), 2u);
+    test.epilogue = LinearEpilogue::Add;
+    compare(context, test, m, random);
+  }
+}
+
+/// Rows of every leaf, looked up in the tiles that linears read.
+TEST(GPUEmbed, RowsOfTiles) {
+  struct Work {
+    const char *text;
+    int64_t n, k;
+  };
+  std::vector<Work> all;
+  for (auto [index, text] : llvm::enumerate(kTerms))
+    if (!StringRef(text).contains("scaled")) {
+      all.push_back({text, 33, 130});
+      if (fullTests() || index % 3 == 0)
+        all.push_back({text, 48, 608});
+    }
+  parallelFor(all.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
+    auto [text, n, k] = all[begin];
+    SCOPED_TRACE(std::string(text) + " [" + std::to_string(n) + "x" + std::to_string(k) + "]");
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    std::mt19937 random(static_cast<unsigned>(begin));
+    RandomWeight weight = randomWeight(context, text, n, k, random);
+    ASSERT_EQ(weight.values.size(), static_cast<size_t>(n * k));
+    OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+    OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
+    auto kernels = gpu::GPUModuleOp::create(builder, module->getLoc(), "kernels");
+    auto embed = device::emitEmbed(builder, module->getLoc(), kernels, weight.term, n, k);
+    ASSERT_TRUE(bool(embed)) << embed.message();
+    auto library = simulateKernels(*module);
+    ASSERT_TRUE(bool(library)) << library.message();
+    std::vector<int32_t> tokens = {0, 7, 8, 15, 16, static_cast<int32_t>(n - 1), 7};
+    sim::Device device;
+    std::vector<sim::Argument> arguments = {
+        sim::Argument::pointer(device.allocate("tokens", tokens.data(), tokens.size() * 4))};
+    std::vector<float> y(tokens.size() * k);
+    sim::Address yAt = device.allocate("y", y.size() * 4);
+    arguments.push_back(sim::Argument::pointer(yAt));
+    auto tiled = tiledComponents(weight.term, {n, k});
+    for (auto [index, bytes] : llvm::enumerate(weight.bytes)) {
+      std::vector<uint8_t> packed(bytes.size());
+      packTiles(tiled[index], bytes, packed);
+      arguments.push_back(
+          sim::Argument::pointer(device.allocate("weight" + std::to_string(index), packed.data(), packed.size())));
+    }
+    sim::LaunchShape shape;
+    shape.grid = {static_cast<uint32_t>(tokens.size()), static_cast<uint32_t>(embed->gridY), 1};
+    shape.block = {static_cast<uint32_t>(embed->threads), 1, 1};
+    auto counters = (*library)->launch(device, embed->kernel, shape, arguments);
+    ASSERT_TRUE(bool(counters)) << counters.message();
+    ASSERT_FALSE(bool(device.copyOut(y.data(), yAt, y.size() * 4)));
+    for (size_t row = 0; row < tokens.size(); ++row)
+      for (int64_t column = 0; column < k; ++column) {
+        float expected = weight.values[tokens[row] * k + column], got = y[row * k + column];
+        // Exact before the scale, but for the difference to zero points that are floats, which is rounded to f16.
+        float unit = StringRef(text).contains("zero = f16") ? 0x1p-11f : 1e-6f, allowed = unit * std::abs(expected);
+        ASSERT_LE(std::abs(got - expected), allowed) << tokens[row] << " " << column;
+      }
   });
 }

@@ -6,6 +6,7 @@
 #include "skim/Runtime/SimulatedStep.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/Float16.h"
+#include "skim/Support/Json.h"
 #include "skim/Target/GPU/SimulatorLibrary.h"
 #include "skim/Target/GPU/Step.h"
 #include "skim/Transforms/FuseLinears.h"
@@ -224,6 +225,45 @@ TEST_F(GPUStep, PrefillAndDecode) {
   sequences.check({randomTokens(5, 2)});
   sequences.check({randomTokens(1, 3)});
   sequences.check({randomTokens(1, 4)});
+}
+
+TEST_F(GPUStep, LongContext) {
+  // Keys of a context are shared by several blocks, whose parts are put together where the result is packed.
+  EXPECT_NE(model->program.launches.find("_p4"), std::string::npos);
+  Sequences sequences(*model, {256});
+  for (unsigned i = 0; i < 3; ++i)
+    sequences.check({randomTokens(64, 20 + i)});
+  sequences.check({randomTokens(1, 23)});
+  sequences.check({randomTokens(6, 24)});
+  sequences.check({randomTokens(1, 25)});
+}
+
+TEST_F(GPUStep, LaunchesOfALayer) {
+  // Norm and pack; q, k, v; rotation and caches; attention; its parts and pack; o with the residual; norm and pack;
+  // gate, up; their product and pack; down with the residual.
+  auto json = parseJson(model->program.launches, "launches");
+  ASSERT_TRUE(bool(json));
+  std::vector<std::string> kernels;
+  for (const Json &launch : (*json)["variants"][0]["launches"])
+    kernels.push_back(launch["kernel"]);
+  auto first = std::find_if(kernels.begin(), kernels.end(), [](const std::string &name) {
+    return name.starts_with("pack") && name.find("_norm") != std::string::npos;
+  });
+  ASSERT_GE(kernels.end() - first, 10);
+  const char *const expected[] = {"pack_k48_f16_norm",
+                                  "few_",
+                                  "rotary_h6",
+                                  "attention_",
+                                  "pack_k48_f16_attention",
+                                  "few__skim_dense_f32__k48",
+                                  "pack_k48_f16_norm",
+                                  "few_",
+                                  "pack_k84_f16_",
+                                  "few__skim_dense_f32__k84"};
+  for (const char *name : expected) {
+    EXPECT_TRUE(first->starts_with(name)) << *first << " is no " << name;
+    ++first;
+  }
 }
 
 TEST_F(GPUStep, Batch) {

@@ -26,7 +26,12 @@ public:
   Value blockX();
   Value blockY();
   Value blockZ();
+  /// Blocks of the grid in its first dimensions.
+  Value gridX();
+  Value gridY();
   void barrier();
+  /// What this lane wrote is seen by the whole device before what it does next.
+  void fence();
 
   //===--- memory ---===//
   /// `count` (1, 2 or 4) consecutive 32-bit words, aligned as a whole; `readOnly`: that no kernel writes at the time.
@@ -40,6 +45,10 @@ public:
   /// A load of what no kernel writes at the time.
   Value readOnly(Type type, Value pointer, unsigned alignment = 0);
   void storeWords(llvm::ArrayRef<Value> words, Value pointer);
+  /// A load of what other blocks of this launch may have written.
+  Value loadVolatile(Type type, Value pointer);
+  /// Adds to a word of global memory; what it was.
+  Value atomicAdd(Value pointer, Value word);
   /// Shared memory of the block, aligned to 16; its contents are undefined.
   Value sharedMemory(mlir::gpu::GPUModuleOp module, llvm::StringRef name, int64_t bytes);
   /// 16 bytes from global to shared memory, asynchronously.

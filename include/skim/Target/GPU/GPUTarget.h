@@ -12,12 +12,13 @@
 namespace skim {
 
 /// Of `nvidia:sm_80` and the like. Kernels differ by target in instructions
-/// only; layouts and results do not.
+/// only; layouts do not.
 struct GPUTarget {
-  std::string name;     // as it was given
-  std::string chip;     // `sm_90a`
-  int sm = 80;          // 90
-  std::string features; // for LLVM: the oldest PTX that has the chip, so that old drivers take it
+  std::string name;          // as it was given
+  std::string chip;          // `sm_90a`
+  int sm = 80;               // 90
+  int multiprocessors = 108; // of the largest device that is sold, to be filled; another makes other orders of sums
+  std::string features;      // for LLVM: the oldest PTX that has the chip, so that old drivers take it
   /// True for nvidia-sim: kernels run on the host.
   bool simulated = false;
 };

@@ -5,6 +5,7 @@
 #include "skim/Support/Error.h"
 #include "skim/Target/Common/LinearPieces.h"
 #include "skim/Target/GPU/GPUTarget.h"
+#include "skim/Target/GPU/RowSource.h"
 
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 
@@ -15,10 +16,11 @@ namespace skim::device {
 /// What a kernel is given at an argument.
 struct LaunchArgument {
   enum Kind {
-    X,       ///< pointer: f32 [m, k], contiguous, aligned to 16
-    Y,       ///< pointer: f32, the call's output, `offset` bytes on
-    Gate,    ///< pointer: likewise of the gate
-    Scratch, ///< pointer: device memory of the plan, `offset` bytes on; aligned to 256
+    X,        ///< argument `value` of the source of x; without one: pointer: f32 [m, k], contiguous, aligned to 16
+    Y,        ///< pointer: f32, the call's output, `offset` bytes on
+    Gate,     ///< pointer: likewise of the gate
+    Scratch,  ///< pointer: device memory of the plan, `offset` bytes on; aligned to 256
+    Counters, ///< pointer: LinearPlan::counters words that are zero before and after each launch
     Weight, ///< pointer: component `value` in tiles (Tiles.h), or bias, `offset` bytes on; components are aligned to 16
     Rows,   ///< i32: m
     Stride, ///< i32: elements between rows of y
@@ -34,18 +36,36 @@ struct LinearLaunch {
   llvm::SmallVector<LaunchArgument> arguments;
 };
 
+/// Most counters that a plan wants.
+inline constexpr int64_t kMostCounters = 1024;
+/// Most blocks that share a tile's columns.
+inline constexpr int64_t kMostSplits = 16;
+
 /// Launches, each after the one before it, and the memory that they share.
 struct LinearPlan {
   llvm::SmallVector<LinearLaunch> launches;
   int64_t scratchBytes = 0;
+  int64_t counters = 0;
 };
 
 /// Plans y (+)= x·Wᵀ for `m` rows of x and emits, in `module`, the kernels that are
 /// not there yet; any number of rows up to m may be given to the launches. Modes
 /// are `f16` and `bf16`: x and decoded weights are rounded to it, sums are in f32.
+/// All panels are one launch; x is packed before, by a launch that also makes it
+/// of `source` and multiplies the first factors of low-rank pairs if it can.
 /// Fails on other modes and on terms that have no kernel.
 Expected<LinearPlan> emitLinear(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
-                                const GPUTarget &target, const LinearCall &call, int64_t m);
+                                const GPUTarget &target, const LinearCall &call, int64_t m,
+                                const RowSource *source = nullptr);
+
+struct EmbedLaunch {
+  std::string kernel;
+  int64_t threads, gridY;
+};
+/// Emits (tokens, y, components…): y[row] = row tokens[row] of a weight [n, k] whose components lie in tiles (Tiles.h),
+/// f32. Blocks: (rows, gridY). Fails on terms that are no leaf.
+Expected<EmbedLaunch> emitEmbed(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
+                                WeightEncoding leaf, int64_t n, int64_t k);
 
 } // namespace skim::device
 

@@ -118,6 +118,27 @@ static Value loadByte(DeviceBuilder &b, Value row, Value at, int64_t bytes) {
 Values Decoder::canonicalWords(DeviceBuilder &b, Value row, Value column, int64_t columns) const {
   int64_t rowBytes = canonicalBytes(columns);
   Value first = b.mul(b.div(column, 8), bits());
+  // Rows of whole steps begin at multiples of a step's bytes, so a lane's columns are one access.
+  bool whole = columns % kStepColumns == 0 && llvm::isPowerOf2_64(bits());
+  if (bits() > 8 && whole) {
+    Values words;
+    for (int64_t byte = 0; byte < bits(); byte += 16)
+      words.append(b.words(b.offset(row, b.add(first, byte)), 4, /*readOnly=*/true));
+    return words;
+  }
+  if (bits() == 8 && whole && order() == CodeOrder::Split) {
+    // Nibbles of columns 0 and 2, 1 and 3 meet in bytes, then these in their halves.
+    Values bytes = b.words(b.offset(row, first), 2, /*readOnly=*/true), words;
+    for (int64_t shift : {0, 4}) {
+      Values pairs;
+      for (Value four : bytes) {
+        Value nibbles = b.andWord(b.shrWord(four, shift), 0x0f0f0f0f);
+        pairs.push_back(b.bitOr(nibbles, b.shrWord(nibbles, 12)));
+      }
+      words.push_back(b.bytePermute(pairs[0], pairs[1], 0x5140));
+    }
+    return words;
+  }
   if (bits() > 8) {
     Values words;
     for (int64_t word = 0; word < bits() / 4; ++word) {
@@ -131,7 +152,13 @@ Values Decoder::canonicalWords(DeviceBuilder &b, Value row, Value column, int64_
     return words;
   }
   Value string = b.constant(b.i64(), 0);
-  for (int64_t byte = 0; byte < bits(); ++byte) {
+  if (whole) {
+    Value loaded = b.readOnly(b.builder.getIntegerType(static_cast<unsigned>(8 * bits())), b.offset(row, first));
+    string = bits() == 8 ? loaded : b.zeroExtend(loaded, b.i64());
+    if (bits() == 4 && order() == CodeOrder::Adjacent)
+      return {loaded};
+  }
+  for (int64_t byte = 0; byte < bits() && !whole; ++byte) {
     Value loaded = b.zeroExtend(loadByte(b, row, b.add(first, byte), rowBytes), b.i64());
     string = b.bitOr(string, b.shl(loaded, b.i64(8 * byte)));
   }

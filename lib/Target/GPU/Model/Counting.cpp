@@ -2,6 +2,7 @@
 
 #include "Counting.h"
 
+#include "skim/Target/GPU/Linear.h"
 #include "skim/Target/GPU/SimulatorLibrary.h"
 
 #include <chrono>
@@ -54,8 +55,9 @@ Expected<CountedKernels> device::compileKernels(ModuleOp module, StringRef name,
   return std::move(result);
 }
 
-/// Blocks of the other extents that are run (splits of a sum meet there), and of the first that are walked through.
-static constexpr uint32_t kOtherExtents = 16, kWalked = 4;
+/// Blocks of the other extents that are run (all that share a tile, which leaves their counter at zero), and of the
+/// first that are walked through.
+static constexpr uint32_t kOtherExtents = kMostSplits, kWalked = 4;
 
 namespace {
 enum class BufferKind { Weight, Cache, Other };

@@ -16,9 +16,6 @@ using namespace mlir;
 using namespace skim;
 using namespace skim::device;
 
-/// For what a plan wants beside x, y, weights and its scratch memory.
-static constexpr int64_t kOtherBytes = 1 << 20;
-
 Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTarget &target,
                                                const DeviceFigures &device, WeightEncoding term, int64_t n, int64_t k,
                                                int64_t m, const std::string &mode, const ModelOptions &options) {
@@ -57,7 +54,7 @@ Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTa
   };
   sim::Address x = zeros("x", m * k * 4), y = zeros("y", m * n * 4), gate = zeros("gate", m * n * 4);
   sim::Address scratch = zeros("scratch", std::max<int64_t>(plan->scratchBytes, 1));
-  sim::Address others = zeros("others", kOtherBytes);
+  sim::Address counters = zeros("counters", std::max<int64_t>(plan->counters, 1) * 4);
   std::vector<sim::Address> weights;
   for (const Component &component : components)
     weights.push_back(zeros("weight " + component.name, static_cast<int64_t>(component.getBits() / 8)));
@@ -97,8 +94,8 @@ Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTa
       case LaunchArgument::Constant:
         number(argument.value);
         break;
-      default: // what else there is holds zeros before a launch
-        pointer(others);
+      case LaunchArgument::Counters:
+        pointer(counters);
         break;
       }
     }

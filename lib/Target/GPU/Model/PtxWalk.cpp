@@ -53,6 +53,7 @@ struct Decoded {
     Copy,
     Commit,
     Wait,
+    Fence,
     Barrier,
     Branch,
     Return,
@@ -81,6 +82,7 @@ Decoded decode(const PtxInstruction &instruction, const DeviceFigures &device) {
                .Cases({"ld", "ldu"}, Decoded::Load)
                .Cases({"st", "red", "prefetch"}, Decoded::Store)
                .Cases({"bar", "barrier"}, Decoded::Barrier)
+               .Cases({"membar", "fence"}, Decoded::Fence)
                .Case("bra", Decoded::Branch)
                .Cases({"ret", "exit"}, Decoded::Return)
                .Case("cp", has("commit_group") ? Decoded::Commit
@@ -410,6 +412,10 @@ private:
       endBlock();
       break;
     }
+    case Decoded::Fence: // until the second level of cache has what was written
+      latest = std::max(latest, start + device.l2Latency);
+      endBlock();
+      break;
     default:
       break;
     }

@@ -8,60 +8,185 @@ using namespace mlir;
 using namespace skim;
 using namespace skim::device;
 
-std::string KernelSignature::name(StringRef schedule) const {
+static std::string spell(WeightEncoding leaf) {
   std::string text = leaf.getShortName();
   for (char &c : text)
     if (!llvm::isAlnum(c))
       c = '_';
-  std::string name = (schedule + "_" + text + "_k" + Twine(k) + (bf16 ? "_bf16" : "_f16") + "_w" + Twine(warps)).str();
-  if (xTiles > 1)
-    name += "_x" + std::to_string(8 * xTiles);
-  if (epilogue != LinearEpilogue::Store)
-    name += epilogue == LinearEpilogue::Add ? "_add" : "_gate";
-  if (permutation)
-    name += permutation.isInteger(16) ? "_rows16" : "_rows32";
-  if (biased)
+  return text;
+}
+
+/// What distinguishes a piece from others of its launch.
+static std::string pieceFlags(const KernelSignature &signature) {
+  std::string name;
+  if (signature.permutation)
+    name += signature.permutation.isInteger(16) ? "_rows16" : "_rows32";
+  if (signature.biased)
     name += "_bias";
-  if (partial)
+  if (signature.partial)
     name += "_partial";
+  if (signature.factors)
+    name += "_r" + std::to_string(signature.rank) + spell(signature.factors);
   return name;
 }
 
-std::string device::getOrCreateKernel(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
-                                      const KernelSignature &signature, StringRef schedule, size_t components,
-                                      llvm::function_ref<void(DeviceBuilder &, const KernelArguments &)> body) {
-  std::string name = signature.name(schedule);
+/// Runs of equal pieces: the first of each, and their number behind the last.
+static SmallVector<size_t> runsOf(const LaunchSignature &launch) {
+  SmallVector<size_t> begins;
+  for (size_t i = 0; i < launch.pieces.size(); ++i)
+    if (i == 0 || !(launch.pieces[i] == launch.pieces[i - 1]))
+      begins.push_back(i);
+  begins.push_back(launch.pieces.size());
+  return begins;
+}
+
+std::string LaunchSignature::name(StringRef schedule) const {
+  const KernelSignature &all = common();
+  std::string shared = "_k" + std::to_string(all.k) + (all.bf16 ? "_bf16" : "_f16") + "_w" + std::to_string(all.warps);
+  if (all.xTiles > 1)
+    shared += "_x" + std::to_string(8 * all.xTiles);
+  if (all.splits > 1)
+    shared += "_split" + std::to_string(all.splits);
+  if (all.epilogue != LinearEpilogue::Store)
+    shared += all.epilogue == LinearEpilogue::Add ? "_add" : "_gate";
+  if (all.halves)
+    shared += "_halves";
+  if (source)
+    shared += "_pack" + source->name() + (scaled ? "_scaled" : "");
+  std::string name = schedule.str();
+  if (pieces.size() == 1)
+    return name + "_" + spell(all.leaf) + shared + pieceFlags(all);
+  SmallVector<size_t> runs = runsOf(*this);
+  for (size_t i = 0; i + 1 < runs.size(); ++i)
+    name +=
+        "_" + spell(pieces[runs[i]].leaf) + pieceFlags(pieces[runs[i]]) + "_n" + std::to_string(runs[i + 1] - runs[i]);
+  return name + shared;
+}
+
+namespace {
+/// Places of a piece's arguments.
+struct PieceLayout {
+  explicit PieceLayout(const LaunchSignature &launch, size_t piece) {
+    const KernelSignature &signature = launch.pieces[piece];
+    auto count = [](WeightEncoding leaf, int64_t k) { return getComponents(leaf, {kTileRows, k}).size(); };
+    first = piece > 0;
+    x = !launch.source;
+    components = count(signature.leaf, signature.k);
+    factors = signature.factors ? count(signature.factors, signature.rank) : 0;
+    permutation = bool(signature.permutation);
+    bias = signature.biased;
+    gate = signature.epilogue == LinearEpilogue::Gate;
+  }
+  bool first, x, permutation, bias, gate;
+  size_t components, factors;
+
+  SmallVector<Type> types(DeviceBuilder &b) const {
+    SmallVector<Type> types(first, b.i32());
+    types.append(x + 1, b.globalPtr());
+    types.append(2, b.i32());
+    types.append(permutation + bias + gate + (factors > 0) + components + factors, b.globalPtr());
+    return types;
+  }
+  /// From the values behind `first`.
+  void read(ValueRange values, KernelArguments &k) const {
+    auto next = [&](bool there) {
+      Value value = there ? values.front() : Value();
+      values = values.drop_front(there);
+      return value;
+    };
+    k.x = next(x);
+    k.y = next(true);
+    k.n = next(true);
+    k.yStride = next(true);
+    k.permutation = next(permutation);
+    k.bias = next(bias);
+    k.gate = next(gate);
+    k.t = next(factors > 0);
+    k.components.assign(values.begin(), values.begin() + components);
+    k.factors.assign(values.begin() + components, values.end());
+  }
+};
+} // namespace
+
+std::string device::getOrCreateKernel(
+    OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module, const LaunchSignature &launch, StringRef schedule,
+    int64_t sharedBytes,
+    llvm::function_ref<void(DeviceBuilder &, const KernelSignature &, const KernelArguments &)> body) {
+  std::string name = launch.name(schedule);
+  const KernelSignature &all = launch.common();
   OpBuilder::InsertionGuard guard(builder);
   DeviceBuilder b(builder, loc);
-  SmallVector<Type> types = {b.globalPtr(), b.globalPtr(), b.i32(), b.i32(), b.i32()};
-  bool gated = signature.epilogue == LinearEpilogue::Gate;
-  types.append((signature.permutation ? 1 : 0) + (signature.biased ? 1 : 0) + (gated ? 1 : 0) + components,
-               b.globalPtr());
-  auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, 32 * signature.warps);
+  SmallVector<Type> types = {b.i32()};
+  types.append(all.splits > 1 ? 2 : 0, b.globalPtr());
+  if (launch.source) {
+    for (char letter : launch.source->arguments())
+      types.push_back(letter == 'p' ? b.globalPtr() : b.i32());
+    types.append(launch.scaled ? 2 : 1, b.globalPtr());
+  }
+  SmallVector<size_t> at; // of each piece's arguments
+  for (size_t i = 0; i < launch.pieces.size(); ++i) {
+    at.push_back(types.size());
+    types.append(PieceLayout(launch, i).types(b));
+  }
+  at.push_back(types.size());
+  auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, 32 * all.warps);
   if (!kernel)
     return name;
   // Else ptxas spills a few words of some large tiles to fit a second block beside the first. With sums by groups it
   // does so if it may use more registers; measured with 13.0.
-  int64_t group = makeDecoder(signature.leaf, {signature.k, signature.bf16})->group();
-  if (signature.xTiles >= 8 && (group == 0 || group >= signature.k))
+  bool byRows = llvm::all_of(launch.pieces, [](const KernelSignature &piece) {
+    int64_t group = makeDecoder(piece.leaf, {piece.k, piece.bf16})->group();
+    return group == 0 || group >= piece.k;
+  });
+  if (all.xTiles >= 8 && byRows)
     kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(1));
-  auto arguments = kernel.getArguments();
+
+  ValueRange arguments = kernel.getArguments();
   KernelArguments k;
-  k.x = arguments[0];
-  k.y = arguments[1];
-  k.m = arguments[2];
-  k.n = arguments[3];
-  k.yStride = arguments[4];
-  size_t next = 5;
-  if (signature.permutation)
-    k.permutation = arguments[next++];
-  if (signature.biased)
-    k.bias = arguments[next++];
-  if (gated)
-    k.gate = arguments[next++];
-  for (; next < arguments.size(); ++next)
-    k.components.push_back(arguments[next]);
-  body(b, k);
+  k.m = arguments[0];
+  size_t next = 1;
+  if (all.splits > 1) {
+    k.counters = arguments[next++];
+    k.partials = arguments[next++];
+  }
+  k.shared = b.sharedMemory(module, name + "_shared", sharedBytes);
+  if (launch.source) {
+    size_t count = launch.source->arguments().size();
+    k.source = {module, name, 32 * all.warps, all.k, llvm::to_vector(arguments.slice(next, count)), b.i32(0), k.m,
+                8,      {}};
+    next += count;
+    k.packed = arguments[next++];
+    if (launch.scaled)
+      k.alpha = arguments[next++];
+    k.source.prepared = launch.source->prepare(b, k.source);
+  }
+
+  Value block = b.blockX();
+  auto own = [&](size_t piece) { return arguments.slice(at[piece], at[piece + 1] - at[piece]); };
+  auto firstOf = [&](size_t piece) { return piece ? own(piece)[0] : b.i32(0); };
+  SmallVector<size_t> runs = runsOf(launch);
+  std::function<void(size_t)> emitRun = [&](size_t run) {
+    auto emitOne = [&] {
+      // Arguments of the run's piece that the block belongs to.
+      size_t begin = runs[run], end = runs[run + 1];
+      Value first = firstOf(begin);
+      SmallVector<Value> values(own(begin).drop_front(begin > 0));
+      for (size_t piece = begin + 1; piece < end; ++piece) {
+        Value here = b.lessEqual(firstOf(piece), block);
+        first = b.select(here, firstOf(piece), first);
+        for (auto [value, other] : llvm::zip(values, own(piece).drop_front()))
+          value = b.select(here, other, value);
+      }
+      KernelArguments mine = k;
+      PieceLayout(launch, begin).read(values, mine);
+      mine.block = launch.pieces.size() > 1 ? b.sub(block, first) : block;
+      body(b, launch.pieces[begin], mine);
+    };
+    if (run + 2 == runs.size())
+      return emitOne();
+    b.ifElse(b.less(block, firstOf(runs[run + 1])), emitOne, [&] { emitRun(run + 1); });
+  };
+  emitRun(0);
   return name;
 }
 
@@ -77,6 +202,10 @@ void device::storeResult(DeviceBuilder &b, const KernelSignature &signature, con
     value = b.add(value, b.readOnly(b.f32(), b.element(k.bias, column, b.f32())));
   Value index =
       b.add(b.mul(b.zeroExtend(xRow, b.i64()), b.zeroExtend(k.yStride, b.i64())), b.zeroExtend(column, b.i64()));
+  if (signature.halves) {
+    Type half = signature.bf16 ? b.bf16() : b.f16();
+    return b.store(narrowed(b, value, half), b.element(k.y, index, half));
+  }
   Value at = b.element(k.y, index, b.f32());
   if (signature.epilogue == LinearEpilogue::Add)
     value = b.add(b.load(b.f32(), at), value);

@@ -7,6 +7,10 @@
 // ldmatrix would be one for as much. Units of 16 bytes of odd rows are exchanged
 // in fours, which keeps the rows' banks apart.
 //
+// Where there are few blocks, several share the columns: each writes its sums down
+// as its lanes have them, the last one to count itself adds up in the order of
+// blocks (Few.cpp).
+//
 //===----------------------------------------------------------------------===//
 
 #include "Schedules.h"
@@ -26,31 +30,41 @@ public:
       : b(b), signature(signature), arguments(arguments), product(signature), decoder(product.decoder()),
         k(signature.k), rows(8 * signature.xTiles), span(std::max(kPiece, decoder.block())) {}
 
-  void emit(mlir::gpu::GPUModuleOp module) {
+  void emit() {
     thread = b.threadX();
     Value tiles = b.shrWord(b.add(arguments.n, kTileRows - 1), 4);
-    Value own = b.add(b.mul(b.blockX(), signature.warps), b.shrWord(thread, 5));
+    Value own = b.add(b.mul(arguments.block, signature.warps), b.shrWord(thread, 5));
     // Warps behind the last tile help to copy x; what they compute is not stored.
     active = b.less(own, tiles);
     state = product.begin(b, arguments, b.min(own, b.sub(tiles, b.i32(1))), b.andWord(thread, 31));
     firstRow = b.mul(b.blockY(), rows);
-    stages = b.sharedMemory(module, signature.name("many") + "_x", kStages * rows * kRowBytes);
+    stages = arguments.shared;
     Value g = b.shrWord(state.tile.lane, 2);
     Value odd = b.mul(b.andWord(g, 1), 64), fragment = b.add(b.mul(g, kRowBytes), b.mul(state.tile.t, 16));
     fragments = {b.add(fragment, odd), b.sub(fragment, odd)};
 
-    Value piece = b.i32(0), stage = b.i32(0);
+    int64_t spans = k / span, splits = signature.splits;
+    Value begin = b.i32(0), piece = begin, stage = b.i32(0);
+    end = b.i32(spans);
+    columnsEnd = b.i32(packedColumns(k));
+    if (splits > 1) {
+      isLast = b.equal(b.blockZ(), b.i32(splits - 1));
+      auto before = [&](Value z) { return b.div(b.add(b.mul(z, spans), splits - 1), splits); };
+      begin = before(b.blockZ());
+      end = before(b.add(b.blockZ(), 1));
+      piece = b.mul(begin, span / kPiece);
+      columnsEnd = b.select(isLast, columnsEnd, b.mul(end, span));
+    }
     for (int64_t i = 0; i + 1 < kStages; ++i)
-      copy(b.i32(i), b.i32(i * rows * kRowBytes));
+      copy(b.add(piece, i), b.i32(i * rows * kRowBytes));
     Values sums = product.zeros(b);
-    int64_t spans = k / span;
     if (spans) {
       Values carried = sums;
       carried.append({piece, stage});
-      carried.append(requestSpan(b.i32(0), spans));
+      carried.append(requestSpan(begin));
       size_t count = sums.size();
-      Values results = b.loop(b.i32(0), b.i32(spans), b.i32(1), carried, [&](Value index, ValueRange values) {
-        Values later = requestSpan(b.add(index, 1), spans);
+      Values results = b.loop(begin, end, b.i32(1), carried, [&](Value index, ValueRange values) {
+        Values later = requestSpan(b.add(index, 1));
         Values next(values.take_front(count));
         Value piece = values[count], stage = values[count + 1];
         Value first = b.mul(index, span);
@@ -67,9 +81,20 @@ public:
       stage = results[count + 1];
     }
     // What is left, by pieces.
-    for (int64_t first = spans * span; first < k; first += kPiece)
-      sums = multiplyPiece(restSteps(first), b.i32(first), piece, stage, sums);
-    store(product.finish(b, arguments, state, sums));
+    if (spans * span < k)
+      sums = inLast(sums, [&] {
+        Values all = sums;
+        for (int64_t first = spans * span; first < k; first += kPiece)
+          all = multiplyPiece(restSteps(first), b.i32(first), piece, stage, all);
+        return all;
+      });
+    sums = product.finish(b, arguments, state, sums);
+    if (signature.factors)
+      sums = inLast(sums, [&] { return addFactors(sums); });
+    if (splits > 1)
+      storeShared(sums);
+    else
+      store(sums);
   }
 
 private:
@@ -81,6 +106,7 @@ private:
   int64_t k, rows;
   int64_t span; // columns whose words are requested together
   Value thread, active, firstRow, stages;
+  Value end, columnsEnd, isLast;  // spans and columns of this block; whether it is the last one that shares them
   std::array<Value, 2> fragments; // the lane's, of even and of odd steps
   Product::State state;
 
@@ -100,7 +126,7 @@ private:
         Value to = b.add(stage, b.add(b.mul(row, kRowBytes), b.mul(exchanged, 16)));
         b.copyAsync(b.offset(stages, to), b.offset(arguments.x, b.mul(at, 2)));
       };
-      Value inside = b.less(column, b.i32(packedColumns(k)));
+      Value inside = b.less(column, columnsEnd);
       if (units < 32 * signature.warps)
         inside = b.bitAnd(inside, b.less(unit, b.i32(units)));
       b.when(inside, one);
@@ -108,11 +134,11 @@ private:
     b.commitCopies();
   }
 
-  /// Requests for the blocks of span number `index`, if there is one.
-  Values requestSpan(Value index, int64_t spans) {
+  /// Requests for the blocks of span number `index`, if this block has it.
+  Values requestSpan(Value index) {
     if (!requests())
       return {};
-    Value wanted = b.bitAnd(active, b.less(index, b.i32(spans)));
+    Value wanted = b.bitAnd(active, b.less(index, end));
     if (signature.partial)
       wanted = b.bitAnd(wanted, isWhole());
     return b.choose(
@@ -228,6 +254,72 @@ private:
     return next;
   }
 
+  /// The products of a low-rank pair, of which t is small enough to come from global memory.
+  Values addFactors(const Values &sums) {
+    Type half = signature.bf16 ? b.bf16() : b.f16();
+    return b.choose(
+        active,
+        [&] {
+          Columns factors(b, signature, arguments, true);
+          factors.begin(state.tile.index, state.tile.lane);
+          Value g = b.shrWord(state.tile.lane, 2), own = b.mul(state.tile.t, 8);
+          Columns::Workers alone = {b.i32(0), b.i32(1), 1, factors.units()};
+          Values more = factors.multiply(alone, 0, [&](Value first, int64_t step, int64_t tile) {
+            Value row = b.min(b.add(b.add(firstRow, g), 8 * tile), b.sub(arguments.m, b.i32(1)));
+            Value t = b.element(arguments.t, b.mul(row, packedColumns(signature.rank)), half);
+            return packedWords(b, t, b.add(b.add(first, step * kStepColumns), own), signature.rank, half);
+          });
+          for (auto [sum, other] : llvm::zip(more, sums))
+            sum = b.add(sum, other);
+          return more;
+        },
+        [&] { return sums; });
+  }
+
+  /// What the last of the blocks that share columns makes of the sums.
+  Values inLast(const Values &sums, llvm::function_ref<Values()> make) {
+    return isLast ? b.choose(isLast, make, [&] { return sums; }) : make();
+  }
+
+  /// Sums of all blocks that share the columns to y.
+  void storeShared(const Values &sums) {
+    int64_t threads = 32 * signature.warps, splits = signature.splits, each = threads * 4;
+    int64_t slotBytes = each * static_cast<int64_t>(sums.size());
+    Value place = b.add(b.mul(b.blockY(), b.gridX()), b.blockX());
+    Value slots = b.offset(arguments.partials, b.mul(b.zeroExtend(place, b.i64()), splits * slotBytes));
+    slots = b.offset(slots, b.mul(thread, 4));
+    Value own = b.offset(slots, b.mul(b.blockZ(), slotBytes));
+    for (auto [i, sum] : llvm::enumerate(sums))
+      b.store(sum, b.offset(own, static_cast<int64_t>(i) * each));
+    b.waitCopies(0); // x is not needed any more: the flag takes its place
+    b.fence();
+    b.barrier();
+    Value flag = stages, counter = b.element(arguments.counters, place, b.i32());
+    Value first = b.equal(thread, b.i32(0));
+    b.when(first, [&] { b.store(b.atomicAdd(counter, b.i32(1)), flag); });
+    b.barrier();
+    b.when(b.equal(b.load(b.i32(), flag), b.i32(splits - 1)), [&] {
+      b.fence();
+      Values all = b.loop(b.i32(1), b.i32(splits), b.i32(1), partials(slots, each, sums.size()),
+                          [&](Value split, ValueRange carried) {
+                            Values next = partials(b.offset(slots, b.mul(split, slotBytes)), each, sums.size());
+                            for (auto [sum, before] : llvm::zip(next, carried))
+                              sum = b.add(before, sum);
+                            return next;
+                          });
+      store(all);
+      // As it was, for the next launch.
+      b.when(first, [&] { b.store(b.i32(0), counter); });
+    });
+  }
+
+  Values partials(Value from, int64_t each, size_t count) {
+    Values all;
+    for (size_t i = 0; i < count; ++i)
+      all.push_back(b.loadVolatile(b.f32(), b.offset(from, static_cast<int64_t>(i) * each)));
+    return all;
+  }
+
   void store(const Values &sums) {
     Value g = b.shrWord(state.tile.lane, 2);
     b.when(active, [&] {
@@ -251,7 +343,10 @@ private:
 };
 } // namespace
 
-void device::emitManyKernel(DeviceBuilder &b, mlir::gpu::GPUModuleOp module, const KernelSignature &signature,
-                            const KernelArguments &arguments) {
-  ManyKernel(b, signature, arguments).emit(module);
+int64_t device::manySharedBytes(int64_t xTiles) { return kStages * 8 * xTiles * kRowBytes; }
+
+int64_t device::manySpans(const Decoder &decoder, int64_t k) { return k / std::max(kPiece, decoder.block()); }
+
+void device::emitManyKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments) {
+  ManyKernel(b, signature, arguments).emit();
 }

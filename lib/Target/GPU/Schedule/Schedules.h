@@ -8,6 +8,7 @@
 
 #include "skim/Target/Common/LinearPieces.h"
 #include "skim/Target/GPU/Decoder.h"
+#include "skim/Target/GPU/RowSource.h"
 
 #include "llvm/Support/MathExtras.h"
 
@@ -16,7 +17,7 @@ namespace skim::device {
 /// Columns of a row of packed x: whole steps, zeros behind K.
 inline int64_t packedColumns(int64_t k) { return static_cast<int64_t>(llvm::alignTo(k, kStepColumns)); }
 
-/// What distinguishes kernels: weights of the same signature share one.
+/// What distinguishes the code of a piece of a launch.
 struct KernelSignature {
   WeightEncoding leaf;
   int64_t k = 0;
@@ -24,28 +25,58 @@ struct KernelSignature {
   LinearEpilogue epilogue = LinearEpilogue::Store;
   mlir::Type permutation = {}; // type of the entries that name each row's column of y, or null
   bool biased = false;
-  bool partial = false; // the last tile may have fewer than 16 rows
-  int64_t warps = 8;    // of a block
-  int64_t xTiles = 1;   // eights of rows of x that a block multiplies
+  bool partial = false;        // the last tile may have fewer than 16 rows
+  WeightEncoding factors = {}; // B of a low-rank pair, whose product with t is part of the sums, or null
+  int64_t rank = 0;            // its columns
+  bool halves = false;         // y is packed x of another product: rounded to f16 or bf16
+  int64_t warps = 8;           // of a block
+  int64_t xTiles = 1;          // eights of rows of x that a block multiplies
+  int64_t splits = 1;          // blocks that share the columns of a tile
 
+  bool operator==(const KernelSignature &) const = default;
+};
+
+/// The pieces that one launch computes, one behind the other in blocks x. Equal
+/// ones stand together and share their code; all agree in k, types, epilogue,
+/// warps, xTiles and splits.
+struct LaunchSignature {
+  llvm::SmallVector<KernelSignature> pieces;
+  /// `few`: x is made by it, not read, and packed on the way; null: x is packed.
+  const RowSource *source = nullptr;
+  bool scaled = false; // what is packed is multiplied by α, what is multiplied here is not
+
+  const KernelSignature &common() const { return pieces.front(); }
   /// A symbol: `few_w4g128_k576_f16_w8`.
   std::string name(llvm::StringRef schedule) const;
 };
 
-/// A kernel's arguments, in the order of its function. Pointers are global.
+/// What a piece's code is given. Pointers are global.
 struct KernelArguments {
   using Value = mlir::Value;
+  Value block;                   // number of the block in its piece, i32
+  Value shared;                  // the block's shared memory
+  Value m;                       // i32: rows of x
   Value x;                       // packed: [m, packedColumns(k)] of f16 or bf16, aligned to 16
   Value y;                       // f32, at the weight's first column
-  Value m, n, yStride;           // i32: rows of x, rows of the weight, elements between rows of y
+  Value n, yStride;              // i32: rows of the weight, elements between rows of y
   Value permutation, bias, gate; // null where the signature has none; gate lies like y
-  llvm::SmallVector<Value> components;
+  Value t;                       // packed: [m, packedColumns(rank)]; not written behind column `rank`
+  llvm::SmallVector<Value> components, factors;
+  // Of the launch.
+  Value counters, partials; // split: a word for blocks that share columns, zero; what they write down, f32
+  RowSource::Block source;  // where there is a source,
+  Value packed, alpha;      // where it is packed to, and α or null
 };
 
-/// Finds or creates a kernel; `body` emits it.
-std::string getOrCreateKernel(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
-                              const KernelSignature &signature, llvm::StringRef schedule, size_t components,
-                              llvm::function_ref<void(DeviceBuilder &, const KernelArguments &)> body);
+/// The arguments of a kernel in their order: m; counters, partials; source's, packed, alpha; then of each piece the
+/// number of its first block (not of the first piece), x, y, n, yStride, permutation, bias, gate, t, components,
+/// factors. Those are left out that a signature has no use for.
+///
+/// Finds or creates a kernel; `body` emits a piece, once for equal ones.
+std::string
+getOrCreateKernel(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
+                  const LaunchSignature &launch, llvm::StringRef schedule, int64_t sharedBytes,
+                  llvm::function_ref<void(DeviceBuilder &, const KernelSignature &, const KernelArguments &)> body);
 
 /// Products of a tile of rows with tiles of eight rows of x, in f32: decoded
 /// steps times fragments of x, scales applied where they are cheapest.
@@ -95,21 +126,80 @@ private:
                      const Values &words, Value column) const;
 };
 
-/// Up to eight rows of x: a block takes one tile of rows and its warps share the columns; x comes from global memory.
-void emitFewKernel(DeviceBuilder &b, mlir::gpu::GPUModuleOp module, const KernelSignature &signature,
+/// All columns of a tile times x, the columns dealt out to workers in units: worker `index` of `count` takes every
+/// count-th.
+class Columns {
+public:
+  using Value = mlir::Value;
+  using Values = KernelBuilder::Values;
+  /// A lane's four words of x of the step `step` steps behind column `first`, for an eight of rows.
+  using XAt = llvm::function_ref<Values(Value first, int64_t step, int64_t xTile)>;
+  struct Workers {
+    Value index, count; // i32
+    int64_t constant;   // count where it is known and a power of two, else 0
+    int64_t most;       // units that one takes, at most or so
+  };
+
+  /// The piece's weight, or (`factors`) B of its low-rank pair.
+  Columns(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments, bool factors);
+  void begin(Value tileIndex, Value lane) { state = product.begin(b, arguments, tileIndex, lane); }
+
+  const Tile &tile() const { return state.tile; }
+  /// Blocks, narrow blocks and what is left, of K columns.
+  static int64_t units(const Decoder &decoder, int64_t k);
+  int64_t units() const { return units(product.decoder(), signature.k); }
+  /// A worker's sums with scales. Unit 0 is worker `first`'s.
+  Values multiply(const Workers &workers, int64_t first, XAt x) const;
+
+private:
+  DeviceBuilder &b;
+  KernelSignature signature;
+  KernelArguments arguments;
+  Product product;
+  Product::State state;
+
+  Value mine(const Workers &workers, int64_t unit) const;
+  Values accumulate(llvm::ArrayRef<Decoder::Words> steps, Value first, XAt x, mlir::ValueRange sums) const;
+  Values wholeTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
+  Values wholeBlocks(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
+  Values canonicalTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
+};
+
+/// Four words at columns `column` … `column` + 7 of a packed row (its pointer); zero from column `columns` on, behind
+/// which nothing is read.
+KernelBuilder::Values packedWords(DeviceBuilder &b, mlir::Value row, mlir::Value column, int64_t columns,
+                                  mlir::Type half);
+
+/// Up to eight rows of x: a block takes one tile of rows and its warps share the
+/// columns; x comes from global memory. Grid (tiles, splits): with more than one
+/// split the last block of a tile to be done adds up what all wrote down.
+void emitFewKernel(DeviceBuilder &b, const LaunchSignature &launch, const KernelSignature &signature,
                    const KernelArguments &arguments);
-/// Warps of a block for K columns.
-int64_t fewWarps(const Decoder &decoder, int64_t k);
+/// Bytes of shared memory that it wants.
+int64_t fewSharedBytes(int64_t warps);
+/// Numbers of f32 in `partials` for each block.
+inline constexpr int64_t kFewPartials = 8 * kTileRows;
 
 /// More rows of x: a block takes a tile of rows a warp and up to 64 rows of x, which
-/// pass through shared memory; grid (⌈tiles / warps⌉, ⌈m / (8·xTiles)⌉).
-void emitManyKernel(DeviceBuilder &b, mlir::gpu::GPUModuleOp module, const KernelSignature &signature,
-                    const KernelArguments &arguments);
+/// pass through shared memory; grid (⌈tiles / warps⌉, ⌈m / (8·xTiles)⌉, splits).
+void emitManyKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments);
+int64_t manySharedBytes(int64_t xTiles);
+/// Units in which blocks can share its columns.
+int64_t manySpans(const Decoder &decoder, int64_t k);
+/// Numbers of f32 in `partials` for each block.
+inline int64_t manyPartials(int64_t warps, int64_t xTiles) { return 32 * warps * 4 * xTiles; }
 
-/// Packs x for all schedules: y[m, packedColumns(k)] = x[m, k]·alpha[k] in f16 or bf16, zeros behind column k. A block
-/// of 128 lanes takes 1024 columns; grid (⌈packedColumns(k) / 1024⌉, m).
-std::string getOrCreatePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module, int64_t k,
-                            bool bf16, bool scaled);
+/// Packs x for all schedules, once as it is (`plain`) and once for each of `scaled` vectors α: y[m, packedColumns(k)] =
+/// x[m, k]·alpha[k] in f16 or bf16, zeros behind column k. Arguments: the source's, then of each packing its memory and
+/// α. A block of 128 lanes takes 1024 columns; grid (⌈packedColumns(k) / 1024⌉, m).
+std::string getOrCreatePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
+                            const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled);
+
+/// Numbers as packed x has them: rounded, and in f16 never infinite.
+mlir::Value narrowed(DeviceBuilder &b, mlir::Value x, mlir::Type half);
+/// Eight of them times α (a pointer to f16 [k], or null), as four words.
+KernelBuilder::Values packEight(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> x, mlir::Value alpha, mlir::Value column,
+                                int64_t k, mlir::Type half);
 
 /// Writes a value to y: bias, permutation, residual, gate. i32 indices.
 void storeResult(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments,

@@ -1,13 +1,18 @@
 //===- AttentionKernel.cpp - attention over a cache -------------------------===//
 //
-// A block for each (row, head): its warps take keys in turn and keep a running
-// maximum and sum (online softmax; Milakov and Gimelshein 2018), a lane has every
-// 32nd element of a head. At the end the warps' parts are put together, as
-// flash-decoding puts together parts of the context.
+// A block has a row, a head of keys with some of its queries, and, where one
+// block a head would leave multiprocessors idle, a part of the keys (flash-
+// decoding). A few lanes share a key, 16 bytes each, so that a warp reads whole
+// lines; each such group keeps a running maximum and sum (online softmax; Milakov
+// and Gimelshein 2018) and its part of the outputs. They are put together by
+// shuffles in a warp, then over the warps in shared memory. Parts of the keys are
+// put together where a linear packs the result, which saves a second pass.
 //
 //===----------------------------------------------------------------------===//
 
 #include "KernelValues.h"
+
+#include <numeric>
 
 using namespace mlir;
 using namespace skim;
@@ -16,109 +21,343 @@ using namespace skim::device;
 using Values = KernelBuilder::Values;
 
 static constexpr int64_t kWarps = 4, kThreads = 32 * kWarps;
+/// Keys that a group of lanes takes at once, so that their loads are on their way together.
+static constexpr int64_t kKeysAtOnce = 2;
+/// Numbers of queries and outputs that a lane may keep in registers.
+static constexpr int64_t kMostNumbers = 96;
+/// Fewer keys are not worth a block of their own.
+static constexpr int64_t kKeysOfBlock = 32;
 /// Score before the first key: e to its power is 0, and differences stay finite.
 static constexpr double kNoScore = -1e30;
 
-StepKernel device::attentionKernel(const KernelPlace &place, const AttentionSpec &spec) {
-  std::string name = "attention_h" + std::to_string(spec.heads) + "_g" + std::to_string(spec.keyHeads) + "_k" +
-                     std::to_string(spec.keySize) + "_v" + std::to_string(spec.valueSize) + "_s" +
-                     spellNumber(spec.scale) + "_w" + std::to_string(spec.window) + "_c" + spellNumber(spec.softcap);
-  auto types = kernelTypes(place, "pnpnppppnnn");
-  makeKernel(place, name, types, kThreads, [&](StepBuilder &b, ArrayRef<BlockArgument> a) {
-    Value row = b.blockX(), head = b.blockY(), length = a[8], lane = b.lane(), warp = b.warp();
-    Value sequence = b.div(row, length), index = b.rem(row, length);
-    Value firstOut = b.mul(head, spec.valueSize);
-    auto parts = [](int64_t size) { return (size + 31) / 32; };
-    auto column = [&](int64_t part) { return b.add(lane, 32 * part); };
-    // Part `part` of a head of `size` elements at `base`, 0 behind its end.
-    auto loadPart = [&](Value base, int64_t part, int64_t size) -> Value {
-      Value pointer = b.element(base, b.wide(column(part)), b.f32());
-      if (32 * (part + 1) <= size)
-        return b.loadF32(pointer);
-      return b.loadIf(b.less(column(part), b.i32(size)), pointer);
+namespace {
+/// How lanes share the work.
+struct Shape {
+  explicit Shape(const AttentionSpec &spec) {
+    width = spec.aligned && spec.keySize % 4 == 0 && spec.valueSize % 4 == 0 ? 4 : 1;
+    int64_t units = std::gcd(spec.keySize / width, spec.valueSize / width);
+    lanes = std::min<int64_t>(8, units & -units);
+    keyParts = spec.keySize / width / lanes;
+    valueParts = spec.valueSize / width / lanes;
+    int64_t shared = spec.heads / spec.keyHeads;
+    int64_t fitting = std::max<int64_t>(1, kMostNumbers / (width * (keyParts + valueParts)));
+    blocks = (shared + fitting - 1) / fitting;
+    queries = (shared + blocks - 1) / blocks;
+  }
+  int64_t width, lanes;         // floats of an access; lanes that share a key
+  int64_t keyParts, valueParts; // accesses of a lane
+  int64_t queries, blocks;      // queries of a block; blocks that share a head of keys
+};
+
+class AttentionKernel {
+public:
+  AttentionKernel(StepBuilder &b, const AttentionSpec &spec, ArrayRef<BlockArgument> a, Value shared)
+      : b(b), spec(spec), shape(spec), shared(shared) {
+    query = a[0];
+    queryStride = a[1];
+    out = a[2];
+    outOrStats = a[3];
+    caches = a[4];
+    capacities = a[5];
+    length = a[8];
+    keyPrefix = a[9];
+    valuePrefix = a[10];
+    row = b.blockX();
+    Value place = b.blockY();
+    split = b.rem(place, spec.splits);
+    place = b.div(place, spec.splits);
+    keyHead = b.div(place, shape.blocks);
+    int64_t sharing = spec.heads / spec.keyHeads;
+    Value first = b.mul(b.rem(place, shape.blocks), shape.queries);
+    for (int64_t q = 0; q < shape.queries; ++q) {
+      Value own = b.add(first, q);
+      there.push_back(b.less(own, b.i32(sharing)));
+      heads.push_back(b.add(b.mul(keyHead, sharing), b.min(own, b.i32(sharing - 1))));
+    }
+    sequence = b.div(row, length);
+    Value index = b.rem(row, length);
+    Value end = b.add(b.add(b.number(a[6], sequence), index), 1), begin = b.i32(0);
+    if (spec.window)
+      begin = b.max(begin, b.sub(end, b.i32(spec.window)));
+    Value each = b.sub(end, begin);
+    if (spec.splits > 1)
+      each = b.max(b.i32(kKeysOfBlock), b.div(b.add(each, spec.splits - 1), spec.splits));
+    from = b.add(begin, b.mul(split, each));
+    to = b.min(end, b.add(from, each));
+    inside = b.bitAnd(b.less(index, b.number(a[7], sequence)), b.less(from, to));
+  }
+
+  void emit() {
+    b.ifElse(inside, [&] { compute(); }, [&] { putNothing(); });
+  }
+
+private:
+  StepBuilder &b;
+  const AttentionSpec &spec;
+  Shape shape;
+  Value shared, query, queryStride, out, outOrStats, caches, capacities, length, keyPrefix, valuePrefix;
+  Value row, split, keyHead, sequence, from, to, inside;
+  Values heads, there; // of the block's queries
+
+  /// The lane's numbers of a head at `base`.
+  Values loadParts(Value base, int64_t parts) {
+    Value lane = b.bitAnd(b.lane(), b.i32(shape.lanes - 1)), at = b.element(base, b.mul(lane, shape.width), b.f32());
+    Values numbers;
+    for (int64_t part = 0; part < parts; ++part)
+      for (Value word : b.words(b.offset(at, part * shape.lanes * shape.width * 4), shape.width))
+        numbers.push_back(b.bitcast(word, b.f32()));
+    return numbers;
+  }
+
+  Value exchange(Value x, int64_t distance) {
+    return gpu::ShuffleOp::create(b.builder, b.loc, x, static_cast<int32_t>(distance), 32, gpu::ShuffleMode::XOR)
+        .getShuffleResult();
+  }
+
+  void compute() {
+    Value capacity = b.load(b.i64(), b.element(capacities, b.wide(sequence), b.i64()));
+    Value block = b.load(b.globalPtr(), b.offset(caches, b.mul(b.wide(sequence), 8)));
+    auto cacheHead = [&](Value prefix, int64_t size) {
+      Value tensor = b.offset(block, b.mul(capacity, b.wide(prefix)));
+      return b.element(tensor, b.mul(b.mul(b.wide(keyHead), capacity), size), b.f32());
     };
-    auto compute = [&] {
-      Value capacity = b.load(b.i64(), b.element(a[5], b.wide(sequence), b.i64()));
-      Value block = b.load(b.globalPtr(), b.offset(a[4], b.mul(b.wide(sequence), 8)));
-      Value keyHead = b.wide(b.div(head, spec.heads / spec.keyHeads));
-      auto cacheHead = [&](Value prefix, int64_t size) {
-        Value tensor = b.offset(block, b.mul(capacity, b.wide(prefix)));
-        return b.element(tensor, b.mul(b.mul(keyHead, capacity), size), b.f32());
-      };
-      Value keys = cacheHead(a[9], spec.keySize), values = cacheHead(a[10], spec.valueSize);
-      Value end = b.add(b.add(b.number(a[6], sequence), index), 1), begin = b.i32(0);
-      if (spec.window)
-        begin = b.max(begin, b.sub(end, b.i32(spec.window)));
-      Value queryHead = b.at(a[0], row, a[1], b.mul(head, spec.keySize));
-      Values query;
-      for (int64_t part = 0; part < parts(spec.keySize); ++part)
-        query.push_back(loadPart(queryHead, part, spec.keySize));
+    Value keys = cacheHead(keyPrefix, spec.keySize), values = cacheHead(valuePrefix, spec.valueSize);
+    SmallVector<Values> queries;
+    for (Value head : heads)
+      queries.push_back(loadParts(b.at(query, row, queryStride, b.mul(head, spec.keySize)), shape.keyParts));
 
-      Values state = {b.f32(kNoScore), b.f32(0)};
-      state.append(static_cast<size_t>(parts(spec.valueSize)), b.f32(0));
-      state = b.loop(b.add(begin, warp), end, b.i32(kWarps), state, [&](Value j, ValueRange carried) {
-        Value key = b.element(keys, b.mul(b.wide(j), spec.keySize), b.f32());
-        Value value = b.element(values, b.mul(b.wide(j), spec.valueSize), b.f32());
-        // All loads before the first use.
-        Values k, v;
-        for (int64_t part = 0; part < parts(spec.keySize); ++part)
-          k.push_back(loadPart(key, part, spec.keySize));
-        for (int64_t part = 0; part < parts(spec.valueSize); ++part)
-          v.push_back(loadPart(value, part, spec.valueSize));
-        Value dot = b.mul(query[0], k[0]);
-        for (size_t part = 1; part < k.size(); ++part)
-          dot = b.fma(query[part], k[part], dot);
-        Value score = b.mul(b.warpSum(dot), b.f32(spec.scale));
-        if (spec.softcap != 0)
-          score = b.mul(b.tanh(b.mul(score, b.f32(1 / spec.softcap))), b.f32(spec.softcap));
-        Value maximum = b.max(carried[0], score);
-        Value correction = b.exp(b.sub(carried[0], maximum)), weight = b.exp(b.sub(score, maximum));
-        Values next = {maximum, b.fma(carried[1], correction, weight)};
-        for (size_t part = 0; part < v.size(); ++part)
-          next.push_back(b.fma(v[part], weight, b.mul(carried[2 + part], correction)));
-        return next;
-      });
+    // Of each query its maximum, its sum and the lane's outputs.
+    size_t each = 2 + shape.valueParts * shape.width;
+    Values state;
+    for (int64_t q = 0; q < shape.queries; ++q) {
+      state.append({b.f32(kNoScore), b.f32(0)});
+      state.append(each - 2, b.f32(0));
+    }
+    int64_t groups = 32 / shape.lanes, warpKeys = groups * kKeysAtOnce;
+    Value own = b.mul(b.div(b.lane(), shape.lanes), kKeysAtOnce), last = b.sub(to, b.i32(1));
+    // All lanes of a warp go around together, since they meet in shuffles; keys behind the last one do not count.
+    state = b.loop(b.add(from, b.mul(b.warp(), warpKeys)), to, b.i32(kWarps * warpKeys), state,
+                   [&](Value first, ValueRange carried) {
+                     SmallVector<Values> k, v;
+                     Values valid;
+                     for (int64_t i = 0; i < kKeysAtOnce; ++i) {
+                       Value j = b.add(b.add(first, own), i), at = b.wide(b.min(j, last));
+                       valid.push_back(b.less(j, to));
+                       k.push_back(loadParts(b.element(keys, b.mul(at, spec.keySize), b.f32()), shape.keyParts));
+                       v.push_back(loadParts(b.element(values, b.mul(at, spec.valueSize), b.f32()), shape.valueParts));
+                     }
+                     Values next;
+                     for (int64_t q = 0; q < shape.queries; ++q)
+                       next.append(addKeys(queries[q], k, v, valid, carried.slice(q * each, each)));
+                     return next;
+                   });
+    for (int64_t distance = shape.lanes; distance < 32; distance *= 2)
+      for (int64_t q = 0; q < shape.queries; ++q)
+        joinLanes(MutableArrayRef(state).slice(q * each, each), distance);
+    putTogether(state, each);
+  }
 
-      // Maxima and sums of the warps, then their outputs.
-      Value shared = b.sharedMemory(place.module, name + "_parts", 4 * (2 * kWarps + kWarps * spec.valueSize));
-      Value outputs = b.offset(shared, 8 * kWarps);
-      b.when(b.equal(lane, b.i32(0)), [&] {
-        b.store(state[0], b.element(shared, warp, b.f32()));
-        b.store(state[1], b.element(b.offset(shared, 4 * kWarps), warp, b.f32()));
-      });
-      for (int64_t part = 0; part < parts(spec.valueSize); ++part) {
-        auto put = [&] {
-          Value to = b.add(b.mul(warp, spec.valueSize), column(part));
-          b.store(state[2 + part], b.element(outputs, to, b.f32()));
-        };
-        if (32 * (part + 1) <= spec.valueSize)
-          put();
-        else
-          b.when(b.less(column(part), b.i32(spec.valueSize)), put);
+  /// A query's state with some more keys.
+  Values addKeys(const Values &query, ArrayRef<Values> k, ArrayRef<Values> v, const Values &valid, ValueRange state) {
+    Values scores;
+    Value maximum = state[0];
+    for (int64_t i = 0; i < kKeysAtOnce; ++i) {
+      Value dot = b.mul(query[0], k[i][0]);
+      for (size_t part = 1; part < query.size(); ++part)
+        dot = b.fma(query[part], k[i][part], dot);
+      for (int64_t distance = shape.lanes / 2; distance; distance /= 2)
+        dot = b.add(dot, exchange(dot, distance));
+      Value score = b.mul(dot, b.f32(spec.scale));
+      if (spec.softcap != 0)
+        score = b.mul(b.tanh(b.mul(score, b.f32(1 / spec.softcap))), b.f32(spec.softcap));
+      scores.push_back(score);
+      maximum = b.max(maximum, b.select(valid[i], score, b.f32(kNoScore)));
+    }
+    Value correction = b.exp(b.sub(state[0], maximum));
+    Values next = {maximum, b.mul(state[1], correction)};
+    for (Value output : state.drop_front(2))
+      next.push_back(b.mul(output, correction));
+    for (int64_t i = 0; i < kKeysAtOnce; ++i) {
+      Value weight = b.select(valid[i], b.exp(b.sub(scores[i], maximum)), b.f32(0));
+      next[1] = b.add(next[1], weight);
+      for (size_t part = 0; part < v[i].size(); ++part)
+        next[2 + part] = b.fma(v[i][part], weight, next[2 + part]);
+    }
+    return next;
+  }
+
+  void joinLanes(MutableArrayRef<Value> state, int64_t distance) {
+    Value other = exchange(state[0], distance), maximum = b.max(state[0], other);
+    Value mine = b.exp(b.sub(state[0], maximum)), its = b.exp(b.sub(other, maximum));
+    state[0] = maximum;
+    for (Value &number : state.drop_front())
+      number = b.fma(number, mine, b.mul(exchange(number, distance), its));
+  }
+
+  /// The warps' parts, and out.
+  void putTogether(const Values &state, size_t each) {
+    Value outputs = b.offset(shared, 8 * kWarps * shape.queries);
+    auto stat = [&](int64_t kind, int64_t q, Value warp) { // 0: maximum, 1: sum
+      return b.element(shared, b.add(warp, (kind * shape.queries + q) * kWarps), b.f32());
+    };
+    Value lane = b.lane();
+    b.when(b.less(lane, b.i32(shape.lanes)), [&] {
+      for (int64_t q = 0; q < shape.queries; ++q) {
+        Value row = b.add(b.mul(b.warp(), shape.queries * spec.valueSize), q * spec.valueSize);
+        Value at = b.element(outputs, b.add(row, b.mul(lane, shape.width)), b.f32());
+        for (int64_t part = 0; part < shape.valueParts; ++part) {
+          ArrayRef<Value> numbers = ArrayRef(state).slice(q * each + 2 + part * shape.width, shape.width);
+          Value to = b.offset(at, part * shape.lanes * shape.width * 4);
+          if (shape.width == 1)
+            b.store(numbers[0], to);
+          else
+            b.store(b.pack(numbers), to, static_cast<unsigned>(4 * shape.width));
+        }
       }
-      b.barrier();
+    });
+    b.when(b.equal(lane, b.i32(0)), [&] {
+      for (int64_t q = 0; q < shape.queries; ++q)
+        for (int64_t kind = 0; kind < 2; ++kind)
+          b.store(state[q * each + kind], stat(kind, q, b.warp()));
+    });
+    b.barrier();
+    for (int64_t q = 0; q < shape.queries; ++q) {
       Values factors;
       Value maximum = b.f32(kNoScore), sum = b.f32(0);
       for (int64_t w = 0; w < kWarps; ++w) {
-        factors.push_back(b.loadF32(b.offset(shared, 4 * w)));
+        factors.push_back(b.loadF32(stat(0, q, b.i32(w))));
         maximum = b.max(maximum, factors.back());
       }
       for (int64_t w = 0; w < kWarps; ++w) {
         factors[w] = b.exp(b.sub(factors[w], maximum));
-        sum = b.fma(factors[w], b.loadF32(b.offset(shared, 4 * (kWarps + w))), sum);
+        sum = b.fma(factors[w], b.loadF32(stat(1, q, b.i32(w))), sum);
       }
-      Value inverse = b.div(b.f32(1), sum);
-      b.strided(spec.valueSize, kThreads, [&](Value c) {
-        Value total = b.f32(0);
-        for (int64_t w = 0; w < kWarps; ++w)
-          total = b.fma(factors[w], b.loadF32(b.element(b.offset(outputs, 4 * w * spec.valueSize), c, b.f32())), total);
-        b.store(b.mul(total, inverse), b.at(a[2], row, a[3], b.add(firstOut, c)));
+      Value inverse = spec.splits > 1 ? Value() : b.div(b.f32(1), sum);
+      b.when(there[q], [&] {
+        b.strided(spec.valueSize, kThreads, [&](Value c) {
+          Value total = b.f32(0);
+          for (int64_t w = 0; w < kWarps; ++w) {
+            int64_t offset = 4 * (w * shape.queries + q) * spec.valueSize;
+            total = b.fma(factors[w], b.loadF32(b.element(b.offset(outputs, offset), c, b.f32())), total);
+          }
+          b.store(inverse ? b.mul(total, inverse) : total, outputAt(q, c));
+        });
+        if (spec.splits > 1)
+          putStats(q, maximum, sum);
       });
-    };
-    b.ifElse(b.less(index, b.number(a[7], sequence)), compute, [&] {
-      b.strided(spec.valueSize, kThreads,
-                [&](Value c) { b.store(b.f32(0), b.at(a[2], row, a[3], b.add(firstOut, c))); });
+    }
+  }
+
+  Value partOf(int64_t q) {
+    return b.add(b.mul(b.add(b.mul(b.wide(row), spec.heads), b.wide(heads[q])), spec.splits), b.wide(split));
+  }
+  Value outputAt(int64_t q, Value c) {
+    if (spec.splits == 1)
+      return b.at(out, row, outOrStats, b.add(b.mul(heads[q], spec.valueSize), c));
+    return b.element(out, b.add(b.mul(partOf(q), spec.valueSize), b.wide(c)), b.f32());
+  }
+  void putStats(int64_t q, Value maximum, Value sum) {
+    b.when(b.equal(b.threadX(), b.i32(0)), [&] {
+      Value at = b.offset(outOrStats, b.mul(partOf(q), 8));
+      b.store(maximum, at);
+      b.store(sum, b.offset(at, 4));
     });
+  }
+
+  /// A row of padding, or a part without keys.
+  void putNothing() {
+    for (int64_t q = 0; q < shape.queries; ++q) {
+      if (spec.splits > 1)
+        b.when(there[q], [&] { putStats(q, b.f32(kNoScore), b.f32(0)); });
+      else
+        b.when(there[q],
+               [&] { b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(b.f32(0), outputAt(q, c)); }); });
+    }
+  }
+};
+
+/// Parts of the keys put together; 0 for rows of padding.
+class AttentionSource : public RowSource {
+public:
+  explicit AttentionSource(const AttentionSpec &spec) : heads(spec.heads), size(spec.valueSize), splits(spec.splits) {}
+
+  std::string name() const override {
+    return "_attention_h" + std::to_string(heads) + "_v" + std::to_string(size) + "_p" + std::to_string(splits);
+  }
+  std::string arguments() const override { return "pp"; }
+
+  Values load(DeviceBuilder &builder, const Block &block, Value index, Value column) const override {
+    StepBuilder b(builder.builder, builder.loc);
+    Value row = b.wide(b.add(block.first, index));
+    Values results;
+    // Columns of one head, or each its own.
+    int64_t each = size % 8 == 0 ? 8 : 1;
+    for (int64_t j = 0; j < 8; j += each)
+      results.append(loadHead(b, block, row, b.min(b.add(column, j), b.i32(block.k - each)), each));
+    if (block.k % 32)
+      for (size_t j = 0; j < 8; ++j)
+        results[j] = b.select(b.less(b.add(column, static_cast<int64_t>(j)), b.i32(block.k)), results[j], b.f32(0));
+    return results;
+  }
+
+private:
+  int64_t heads, size, splits;
+
+  Values loadHead(StepBuilder &b, const Block &block, Value row, Value column, int64_t count) const {
+    Value head = b.div(column, size), inHead = b.sub(column, b.mul(head, size));
+    Value first = b.mul(b.add(b.mul(row, heads), b.wide(head)), splits);
+    Value stats = b.offset(block.arguments[1], b.mul(first, 8));
+    Value outputs = b.element(block.arguments[0], b.add(b.mul(first, size), b.wide(inHead)), b.f32());
+    auto stat = [&](Value part, int64_t kind) {
+      return b.readOnly(b.f32(), b.offset(stats, b.add(b.mul(b.wide(part), 8), 4 * kind)));
+    };
+    Value maximum = b.loop(b.i32(0), b.i32(splits), b.i32(1), ValueRange{b.f32(kNoScore)},
+                           [&](Value part, ValueRange carried) { return Values{b.max(carried[0], stat(part, 0))}; })[0];
+    Values state(1 + count, b.f32(0));
+    state = b.loop(b.i32(0), b.i32(splits), b.i32(1), state, [&](Value part, ValueRange carried) {
+      Value sum = stat(part, 1), weight = b.exp(b.sub(stat(part, 0), maximum));
+      // Parts without keys have written no outputs.
+      return b.choose(
+          b.less(b.f32(0), sum),
+          [&] {
+            Values next = {b.fma(sum, weight, carried[0])};
+            Value at = b.element(outputs, b.mul(b.wide(part), size), b.f32());
+            for (int64_t j = 0; j < count; j += 4)
+              for (auto [i, word] : llvm::enumerate(b.words(b.offset(at, 4 * j), count == 8 ? 4 : 1, true)))
+                next.push_back(b.fma(b.bitcast(word, b.f32()), weight, carried[1 + j + i]));
+            return next;
+          },
+          [&] { return Values(carried); });
+    });
+    Value inverse = b.select(b.less(b.f32(0), state[0]), b.div(b.f32(1), state[0]), b.f32(0));
+    Values results;
+    for (Value output : ArrayRef(state).drop_front())
+      results.push_back(b.mul(output, inverse));
+    return results;
+  }
+};
+} // namespace
+
+int64_t device::attentionSplits(const AttentionSpec &spec, int64_t rows, int64_t context, int64_t multiprocessors) {
+  int64_t blocks = rows * spec.keyHeads * Shape(spec).blocks;
+  int64_t most = std::min<int64_t>(32, (context ? context : 4096) / (2 * kKeysOfBlock));
+  return std::clamp<int64_t>(2 * multiprocessors / blocks, 1, std::max<int64_t>(most, 1));
+}
+
+std::shared_ptr<RowSource> device::attentionSource(const AttentionSpec &spec) {
+  return std::make_shared<AttentionSource>(spec);
+}
+
+StepKernel device::attentionKernel(const KernelPlace &place, const AttentionSpec &spec) {
+  std::string name = "attention_h" + std::to_string(spec.heads) + "_g" + std::to_string(spec.keyHeads) + "_k" +
+                     std::to_string(spec.keySize) + "_v" + std::to_string(spec.valueSize) + "_s" +
+                     spellNumber(spec.scale) + "_w" + std::to_string(spec.window) + "_c" + spellNumber(spec.softcap) +
+                     "_p" + std::to_string(spec.splits) + (spec.aligned ? "" : "_u");
+  Shape shape(spec);
+  auto types = kernelTypes(place, spec.splits > 1 ? "pnppppppnnn" : "pnpnppppnnn");
+  makeKernel(place, name, types, kThreads, [&](StepBuilder &b, ArrayRef<BlockArgument> a) {
+    Value shared = b.sharedMemory(place.module, name + "_parts", 4 * kWarps * shape.queries * (2 + spec.valueSize));
+    AttentionKernel(b, spec, a, shared).emit();
   });
-  return {name, kThreads, spec.heads};
+  return {name, kThreads, spec.keyHeads * shape.blocks * spec.splits};
 }

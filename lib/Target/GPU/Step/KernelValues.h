@@ -54,6 +54,9 @@ public:
   }
 };
 
+/// An expression's value of its inputs'.
+mlir::Value evaluate(StepBuilder &b, const Expression &expression, llvm::ArrayRef<mlir::Value> inputs);
+
 /// Begins a kernel and lets `body` fill it; does nothing if there is one of that
 /// name.
 inline void makeKernel(const KernelPlace &place, llvm::StringRef name, llvm::ArrayRef<mlir::Type> arguments,

@@ -11,6 +11,7 @@
 
 #include "skim/Skim/SkimEncodings.h"
 #include "skim/Target/GPU/DeviceBuilder.h"
+#include "skim/Target/GPU/RowSource.h"
 
 #include <string>
 #include <vector>
@@ -30,13 +31,6 @@ struct StepKernel {
   int64_t gridY = 1; ///< blocks for each row
 };
 
-/// (tokens, table, y): y[row] = table[tokens[row]], element f32, f16 or bf16.
-StepKernel embedKernel(const KernelPlace &place, int64_t channels, mlir::Type element);
-/// Whether there is a kernel for a table in this encoding.
-bool hasEmbedKernel(WeightEncoding term);
-/// (tokens, components…, y): the same of an encoded table whose components are canonical.
-StepKernel encodedEmbedKernel(const KernelPlace &place, int64_t channels, WeightEncoding term, int64_t components);
-
 /// (x, strideX, y, strideY, weight): heads of channels / heads elements each.
 StepKernel normKernel(const KernelPlace &place, int64_t channels, int64_t heads, double epsilon, double offset);
 
@@ -55,6 +49,11 @@ bool isElementwise(llvm::StringRef operation);
 /// (x0, stride0, x1, stride1, …, y, strideY).
 StepKernel mapKernel(const KernelPlace &place, const Expression &expression, int64_t channels, unsigned inputs);
 
+/// The same norm of one head, and the same expression, made where linears pack them. Arguments: (x, strideX, weight),
+/// (x0, stride0, …); `aligned`: rows to 16 bytes.
+std::shared_ptr<RowSource> normSource(double epsilon, double offset, bool aligned);
+std::shared_ptr<RowSource> mapSource(const Expression &expression, size_t inputs, bool aligned);
+
 /// (x, strideX, y, strideY, wanted): y[row] = x[wanted[row]].
 StepKernel gatherKernel(const KernelPlace &place, int64_t channels);
 
@@ -66,21 +65,34 @@ struct Rotation {
   int64_t heads, size, columns;
   bool interleaved;
 };
-/// (x, strideX, cos, sin, y, strideY).
-StepKernel rotaryKernel(const KernelPlace &place, const Rotation &spec);
-/// (x, strideX, cos, sin, caches, capacity, start, count, length, prefix): into the
-/// cache tensor that begins prefix · capacity bytes behind a sequence's block.
-StepKernel appendKernel(const KernelPlace &place, const Rotation &spec);
+struct RotaryPart {
+  Rotation spec;
+  bool append; ///< into a cache, else into rows
+};
+/// (caches, capacity, start, count, length, then of each part x, strideX, cos, sin and y, strideY or prefix): an append
+/// goes into the cache tensor that begins prefix · capacity bytes behind a sequence's block. A block for each head of
+/// each part.
+StepKernel rotaryKernel(const KernelPlace &place, llvm::ArrayRef<RotaryPart> parts);
 
 struct AttentionSpec {
   int64_t heads, keyHeads, keySize, valueSize;
   double scale;
   int64_t window; // 0: none
   double softcap; // 0: none
+  bool aligned;   // queries and caches to 16 bytes
+  /// Parts that the keys are taken in, by blocks of their own.
+  int64_t splits = 1;
 };
+/// Parts that fill a device in a step of so many rows, with `context` keys at most (0: unknown).
+int64_t attentionSplits(const AttentionSpec &spec, int64_t rows, int64_t context, int64_t multiprocessors);
 /// (query, strideQ, y, strideY, caches, capacity, start, count, length, keyPrefix,
-/// valuePrefix). Rows of padding are zero.
+/// valuePrefix). Rows of padding are zero. With splits, `parts, stats` instead of y
+/// and strideY: outputs [row, head, split, valueSize], and of each its largest score
+/// and the sum of weights relative to that, [row, head, split, 2]; outputs are not
+/// written where the sum is 0.
 StepKernel attentionKernel(const KernelPlace &place, const AttentionSpec &spec);
+/// (parts, stats): the rows that they are.
+std::shared_ptr<RowSource> attentionSource(const AttentionSpec &spec);
 
 /// (logits, sampling, chosen, tokens, start, count, wanted): a block for each
 /// sequence chooses its token and advances the step's arguments (DeviceStep.h).

@@ -10,8 +10,6 @@ using namespace mlir;
 using namespace skim;
 using namespace skim::device;
 
-static int64_t channelsOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape().back(); }
-
 Error StepGenerator::lower(Operation *op) {
   if (done.contains(op))
     return Error::success();
@@ -63,119 +61,27 @@ Error StepGenerator::lower(Operation *op) {
   return failAt(op, "unsupported operation", "an operation with a kernel", op->getName().getStringRef().str());
 }
 
-//===--- linears and embeddings ---===//
-
-Operation *StepGenerator::sumInPlace(LinearOp op) {
-  if (!op->hasOneUse())
-    return nullptr;
-  Operation *sum = *op->user_begin();
-  if (!sum->hasAttr(kEpilogueAttr) || !isa<arith::AddFOp>(sum) || sum->getResult(0) == logits)
-    return nullptr;
-  Value residual = sum->getOperand(sum->getOperand(0) == op.getResult() ? 1 : 0);
-  auto found = views.find(residual);
-  if (found == views.end() || found->second.buffer == kLogits || buffers[found->second.buffer].values != 1)
-    return nullptr;
-  // Everything else that reads the residual has run.
-  bool last = llvm::all_of(residual.getUsers(),
-                           [&](Operation *user) { return user == sum || (done.contains(user) && !isInlined(user)); });
-  return last ? sum : nullptr;
-}
-
-Error StepGenerator::lowerLinear(LinearOp op) {
-  LinearCall call;
-  call.k = channelsOf(op.getInput());
-  call.mode = op.getMode().value_or("f16") == "bf16" ? "bf16" : "f16";
-  StringRef layer = op.getLayer().value_or("");
-  LinearPanel panel;
-  Expected<SmallVector<int64_t>> components = weights.weight(op, op.getWeight(), layer, false, panel.term);
-  if (!components)
-    return components.takeError();
-  panel.n = channelsOf(op.getResult());
-  panel.weights.assign(components->begin(), components->end());
-  if (Value bias = op.getBias()) {
-    Expected<int64_t> index = weights.vector(op, bias, layer);
-    if (!index)
-      return index.takeError();
-    panel.biasWeight = *index;
-  }
-  call.panels.push_back(std::move(panel));
-  Expected<View> input = viewOf(op, op.getInput());
-  if (!input)
-    return input.takeError();
-  View x = contiguous(*input), y;
-  if (Operation *sum = sumInPlace(op)) {
-    Value residual = sum->getOperand(sum->getOperand(0) == op.getResult() ? 1 : 0);
-    y = views[residual];
-    views[sum->getResult(0)] = y; // takes over the residual's place
-    views.erase(residual);
-    done.insert(sum);
-    call.epilogue = LinearEpilogue::Add;
-  } else {
-    y = newResult(op.getResult(), x.gathered);
-    bind(op.getResult(), y);
-  }
-
-  Expected<LinearPlan> plan = emitLinear(place.builder, op.getLoc(), place.module, target, call, m);
-  if (!plan)
-    return plan.takeError();
-  int scratch = plan->scratchBytes ? addBuffer(plan->scratchBytes) : -1;
-  for (const LinearLaunch &planned : plan->launches) {
-    StepLaunch launch{planned.kernel, planned.grid, planned.threads, x.gathered, {}};
-    for (const LaunchArgument &argument : planned.arguments) {
-      auto at = [&](const View &view) {
-        return StepArgument{StepArgument::Buffer, view.buffer, view.column * 4 + argument.offset};
-      };
-      switch (argument.kind) {
-      case LaunchArgument::X:
-        launch.arguments.push_back(at(x));
-        break;
-      case LaunchArgument::Y:
-        launch.arguments.push_back(at(y));
-        break;
-      case LaunchArgument::Scratch:
-        launch.arguments.push_back({StepArgument::Buffer, scratch, argument.offset});
-        break;
-      case LaunchArgument::Weight:
-        launch.arguments.push_back({StepArgument::Weight, argument.value, argument.offset});
-        break;
-      case LaunchArgument::Rows:
-        launch.arguments.push_back(this->input(x.gathered ? "wanted_rows" : "rows"));
-        break;
-      case LaunchArgument::Stride:
-        launch.arguments.push_back(stride(y));
-        break;
-      case LaunchArgument::Constant:
-        launch.arguments.push_back(number(argument.value));
-        break;
-      default:
-        return failAt(op, "unsupported linear", "an epilogue of this step", "another");
-      }
-    }
-    launches.push_back(std::move(launch));
-  }
-  return Error::success();
-}
+//===--- embeddings ---===//
 
 Error StepGenerator::lowerEmbed(EmbedOp op) {
+  // In tiles, so that a tied head is the same weight.
   WeightEncoding term;
-  Expected<SmallVector<int64_t>> table = weights.weight(op, op.getTable(), op.getLayer().value_or(""), true, term);
+  Expected<SmallVector<int64_t>> table = weights.weight(op, op.getTable(), op.getLayer().value_or(""), term);
   if (!table)
     return table.takeError();
-  auto dense = dyn_cast<DenseAttr>(Attribute(term));
-  if (!dense && !hasEmbedKernel(term))
-    return failAt(op, "unsupported embedding", "a table of floats, uniform or codebook", term.getShortName());
   if (Error error = expectArgument(op, op.getIds(), 0, "tokens"))
     return error;
   int64_t channels = channelsOf(op.getResult());
+  int64_t vocabulary = cast<RankedTensorType>(op.getTable().getType()).getDimSize(0);
+  Expected<EmbedLaunch> kernel = emitEmbed(place.builder, op.getLoc(), place.module, term, vocabulary, channels);
+  if (!kernel)
+    return kernel.takeError();
   View y = addRows(channels, false);
   bind(op.getResult(), y);
-  SmallVector<StepArgument> arguments = {input("tokens")};
+  SmallVector<StepArgument> arguments = {input("tokens"), pointer(y)};
   for (int64_t component : *table)
     arguments.push_back(weight(component));
-  arguments.push_back(pointer(y));
-  launch(dense ? embedKernel(place, channels, dense.getType())
-               : encodedEmbedKernel(place, channels, term, static_cast<int64_t>(table->size())),
-         false, arguments);
+  launch({kernel->kernel, kernel->threads, kernel->gridY}, false, arguments);
   return Error::success();
 }
 
@@ -188,11 +94,15 @@ Error StepGenerator::lowerNorm(lm::RMSNormOp op) {
   Expected<int64_t> scale = weights.vector(op, op.getWeight(), "");
   if (!scale)
     return scale.takeError();
+  double epsilon = op.getEpsilon().convertToFloat(), offset = op.getOffset().convertToFloat();
+  if (op.getHeads() == 1 && isInputOnly(op.getResult())) {
+    defer(op, *x, normSource(epsilon, offset, isAligned(*x)), {pointer(*x), stride(*x), weight(*scale)});
+    return Error::success();
+  }
   View y = newResult(op.getResult(), x->gathered);
   bind(op.getResult(), y);
-  launch(
-      normKernel(place, x->channels, op.getHeads(), op.getEpsilon().convertToFloat(), op.getOffset().convertToFloat()),
-      x->gathered, {pointer(*x), stride(*x), pointer(y), stride(y), weight(*scale)});
+  launch(normKernel(place, x->channels, op.getHeads(), epsilon, offset), x->gathered,
+         {pointer(*x), stride(*x), pointer(y), stride(y), weight(*scale)});
   return Error::success();
 }
 
@@ -235,11 +145,28 @@ Error StepGenerator::lowerRotary(lm::RotaryOp op) {
   for (Expected<View> *view : {&x, &cos, &sin})
     if (!*view)
       return view->takeError();
+  if (llvm::is_contained(rotated, x->buffer))
+    flushRotations();
   View y = newResult(op.getResult(), false);
   bind(op.getResult(), y);
-  launch(rotaryKernel(place, rotationOf(op)), false,
-         {pointer(*x), stride(*x), pointer(contiguous(*cos)), pointer(contiguous(*sin)), pointer(y), stride(y)});
+  View cosines = contiguous(*cos), sines = contiguous(*sin);
+  rotations.push_back({rotationOf(op), false});
+  rotated.push_back(y.buffer);
+  rotationArguments.append({pointer(*x), stride(*x), pointer(cosines), pointer(sines), pointer(y), stride(y)});
   return Error::success();
+}
+
+void StepGenerator::flushRotations() {
+  if (rotations.empty())
+    return;
+  SmallVector<StepArgument> arguments = {input("caches"), input("capacity"), input("start"), input("count"),
+                                         input("length")};
+  arguments.append(rotationArguments);
+  StepKernel kernel = rotaryKernel(place, rotations);
+  rotations.clear();
+  rotationArguments.clear();
+  rotated.clear();
+  launch(kernel, false, arguments);
 }
 
 //===--- caches and attention ---===//
@@ -260,6 +187,8 @@ Error StepGenerator::lowerCacheAppend(lm::CacheAppendOp op) {
   Expected<View> x = viewOf(op, rotary ? rotary.getInput() : op.getInput());
   if (!x)
     return x.takeError();
+  if (llvm::is_contained(rotated, x->buffer))
+    flushRotations();
   Rotation spec = {cache.heads, cache.size, 0, false};
   View cos = *x, sin = *x; // not read
   if (rotary) {
@@ -271,9 +200,8 @@ Error StepGenerator::lowerCacheAppend(lm::CacheAppendOp op) {
     cos = contiguous(*table[0]);
     sin = contiguous(*table[1]);
   }
-  launch(appendKernel(place, spec), false,
-         {pointer(*x), stride(*x), pointer(cos), pointer(sin), input("caches"), input("capacity"), input("start"),
-          input("count"), input("length"), number(cache.prefix)});
+  rotations.push_back({spec, true});
+  rotationArguments.append({pointer(*x), stride(*x), pointer(cos), pointer(sin), number(cache.prefix)});
   return Error::success();
 }
 
@@ -294,15 +222,32 @@ Error StepGenerator::lowerAttention(lm::AttentionOp op) {
                      valueCache.size,
                      op.getScale().convertToDouble(),
                      static_cast<int64_t>(op.getWindow().value_or(0)),
-                     op.getSoftcap() ? op.getSoftcap()->convertToDouble() : 0};
+                     op.getSoftcap() ? op.getSoftcap()->convertToDouble() : 0,
+                     isAligned(*query) && keyCache.prefix % 16 == 0 && valueCache.prefix % 16 == 0};
   if (spec.heads * spec.valueSize != channelsOf(op.getResult()))
     return failAt(op, "unsupported attention", std::to_string(spec.heads * spec.valueSize) + " channels",
                   spell(op.getType()));
-  View y = newResult(op.getResult(), false);
-  bind(op.getResult(), y);
-  launch(attentionKernel(place, spec), false,
-         {pointer(*query), stride(*query), pointer(y), stride(y), input("caches"), input("capacity"), input("start"),
-          input("count"), input("length"), number(keyCache.prefix), number(valueCache.prefix)});
+  SmallVector<StepArgument> arguments = {pointer(*query), stride(*query)};
+  // Parts of the keys are put together by the launch that packs the result.
+  if (isInputOnly(op.getResult())) {
+    auto context = forward->getAttrOfType<IntegerAttr>("skim.context");
+    int64_t keys = spec.window ? spec.window : context ? context.getInt() : 0;
+    spec.splits = attentionSplits(spec, m, keys, target.multiprocessors);
+  }
+  if (spec.splits > 1) {
+    int64_t parts = m * spec.heads * spec.splits;
+    StepArgument outputs{StepArgument::Buffer, addBuffer(parts * spec.valueSize * 4)};
+    StepArgument stats{StepArgument::Buffer, addBuffer(parts * 8)};
+    arguments.append({outputs, stats});
+    defer(op, *query, attentionSource(spec), {outputs, stats});
+  } else {
+    View y = newResult(op.getResult(), false);
+    bind(op.getResult(), y);
+    arguments.append({pointer(y), stride(y)});
+  }
+  arguments.append({input("caches"), input("capacity"), input("start"), input("count"), input("length"),
+                    number(keyCache.prefix), number(valueCache.prefix)});
+  launch(attentionKernel(place, spec), false, arguments);
   return Error::success();
 }
 
@@ -383,11 +328,15 @@ Error StepGenerator::lowerElementwise(Operation *op) {
   for (const View &input : inputs)
     if (input.channels != channels || input.gathered != inputs[0].gathered)
       return failAt(op, "unsupported operation", "operands of equal shape", "different shapes");
-  View y = newResult(op->getResult(0), inputs[0].gathered);
-  bind(op->getResult(0), y);
   SmallVector<StepArgument> arguments;
   for (const View &input : inputs)
     arguments.append({pointer(input), stride(input)});
+  if (isInputOnly(op->getResult(0))) {
+    defer(op, inputs[0], mapSource(expression, inputs.size(), llvm::all_of(inputs, isAligned)), arguments);
+    return Error::success();
+  }
+  View y = newResult(op->getResult(0), inputs[0].gathered);
+  bind(op->getResult(0), y);
   arguments.append({pointer(y), stride(y)});
   launch(mapKernel(place, expression, channels, inputs.size()), y.gathered, arguments);
   return Error::success();
@@ -408,6 +357,7 @@ Error StepGenerator::lowerAlias(Operation *op, Value source, int64_t column) {
 }
 
 Error StepGenerator::lowerReturn(func::ReturnOp op) {
+  flushRotations(); // appends that nothing reads in this step
   Expected<View> view = viewOf(op, op.getOperand(0));
   if (!view)
     return view.takeError();

@@ -92,36 +92,47 @@ static Value rotated(StepBuilder &b, const Rotation &spec, Value x, Value row, V
       [&] { return KernelBuilder::Values{own}; })[0];
 }
 
-StepKernel device::rotaryKernel(const KernelPlace &place, const Rotation &spec) {
-  std::string name = "rotary" + spell(spec);
-  int64_t threads = threadsFor(spec.size);
-  makeKernel(place, name, kernelTypes(place, "pnpppn"), threads, [&](StepBuilder &b, Arguments a) {
-    Value row = b.blockX(), first = b.mul(b.blockY(), spec.size);
-    b.strided(spec.size, threads, [&](Value c) {
-      Value value = rotated(b, spec, a[0], row, a[1], first, a[2], a[3], c);
-      b.store(value, b.at(a[4], row, a[5], b.add(first, c)));
-    });
-  });
-  return {name, threads, spec.heads};
-}
-
-StepKernel device::appendKernel(const KernelPlace &place, const Rotation &spec) {
-  std::string name = "append" + spell(spec);
-  int64_t threads = threadsFor(spec.size);
-  makeKernel(place, name, kernelTypes(place, "pnppppppnn"), threads, [&](StepBuilder &b, Arguments a) {
-    Value row = b.blockX(), head = b.blockY(), first = b.mul(head, spec.size), length = a[8];
-    Value sequence = b.div(row, length), index = b.rem(row, length);
-    b.when(b.less(index, b.number(a[7], sequence)), [&] {
-      Value capacity = b.load(b.i64(), b.element(a[5], b.wide(sequence), b.i64()));
-      Value block = b.load(b.globalPtr(), b.offset(a[4], b.mul(b.wide(sequence), 8)));
-      Value position = b.wide(b.add(b.number(a[6], sequence), index));
-      Value to = b.offset(block, b.mul(capacity, b.wide(a[9])));
-      Value begin = b.mul(b.add(b.mul(b.wide(head), capacity), position), spec.size);
-      b.strided(spec.size, threads, [&](Value c) {
-        Value value = rotated(b, spec, a[0], row, a[1], first, a[2], a[3], c);
-        b.store(value, b.element(to, b.add(begin, b.wide(c)), b.f32()));
+StepKernel device::rotaryKernel(const KernelPlace &place, ArrayRef<RotaryPart> parts) {
+  std::string name = "rotary", letters = "ppppn";
+  int64_t threads = 32, heads = 0;
+  for (const RotaryPart &part : parts) {
+    name += spell(part.spec) + (part.append ? "_append" : "");
+    letters += part.append ? "pnppn" : "pnpppn";
+    threads = std::max(threads, threadsFor(part.spec.size));
+    heads += part.spec.heads;
+  }
+  makeKernel(place, name, kernelTypes(place, letters), threads, [&](StepBuilder &b, Arguments a) {
+    Value row = b.blockX(), block = b.blockY();
+    auto emitPart = [&](const RotaryPart &part, Arguments own, Value head) {
+      const Rotation &spec = part.spec;
+      Value first = b.mul(head, spec.size);
+      auto element = [&](Value c) { return rotated(b, spec, own[0], row, own[1], first, own[2], own[3], c); };
+      if (!part.append) {
+        b.strided(spec.size, threads,
+                  [&](Value c) { b.store(element(c), b.at(own[4], row, own[5], b.add(first, c))); });
+        return;
+      }
+      Value sequence = b.div(row, a[4]), index = b.rem(row, a[4]);
+      b.when(b.less(index, b.number(a[3], sequence)), [&] {
+        Value capacity = b.load(b.i64(), b.element(a[1], b.wide(sequence), b.i64()));
+        Value cache = b.load(b.globalPtr(), b.offset(a[0], b.mul(b.wide(sequence), 8)));
+        Value position = b.wide(b.add(b.number(a[2], sequence), index));
+        Value to = b.offset(cache, b.mul(capacity, b.wide(own[4])));
+        Value begin = b.mul(b.add(b.mul(b.wide(head), capacity), position), spec.size);
+        b.strided(spec.size, threads,
+                  [&](Value c) { b.store(element(c), b.element(to, b.add(begin, b.wide(c)), b.f32())); });
       });
-    });
+    };
+    int64_t behind = 0;
+    Arguments rest = a.drop_front(5);
+    for (const RotaryPart &part : parts) {
+      size_t count = part.append ? 5 : 6;
+      Value head = b.sub(block, b.i32(behind));
+      Value mine = b.bitAnd(b.lessEqual(b.i32(0), head), b.less(head, b.i32(part.spec.heads)));
+      b.when(mine, [&] { emitPart(part, rest.take_front(count), head); });
+      behind += part.spec.heads;
+      rest = rest.drop_front(count);
+    }
   });
-  return {name, threads, spec.heads};
+  return {name, threads, heads};
 }

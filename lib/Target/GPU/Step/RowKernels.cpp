@@ -1,4 +1,4 @@
-//===- RowKernels.cpp - embeddings, norms, elementwise expressions, rows ----===//
+//===- RowKernels.cpp - norms, elementwise expressions, rows ----------------===//
 
 #include "KernelValues.h"
 
@@ -18,21 +18,6 @@ static int64_t mapBlocks(int64_t channels) { return (channels + kMapThreads - 1)
 static void overColumns(StepBuilder &b, int64_t channels, llvm::function_ref<void(Value, Value)> body) {
   Value column = b.add(b.mul(b.blockY(), kMapThreads), b.threadX());
   b.when(b.less(column, b.i32(channels)), [&] { body(b.blockX(), column); });
-}
-
-StepKernel device::embedKernel(const KernelPlace &place, int64_t channels, Type element) {
-  std::string name = "embed_c" + std::to_string(channels) +
-                     (element.isF32()   ? "_f32"
-                      : element.isF16() ? "_f16"
-                                        : "_bf16");
-  makeKernel(place, name, kernelTypes(place, "ppp"), kMapThreads, [&](StepBuilder &b, Arguments a) {
-    overColumns(b, channels, [&](Value row, Value column) {
-      Value index = b.add(b.mul(b.wide(b.number(a[0], row)), channels), b.wide(column));
-      Value value = b.toFloat(b.readOnly(element, b.element(a[1], index, element)));
-      b.store(value, b.at(a[2], row, b.i32(channels), column));
-    });
-  });
-  return {name, kMapThreads, mapBlocks(channels)};
 }
 
 StepKernel device::normKernel(const KernelPlace &place, int64_t channels, int64_t heads, double epsilon,
@@ -106,7 +91,7 @@ std::string Expression::spell() const {
   return text + "e";
 }
 
-static Value evaluate(StepBuilder &b, const Expression &expression, ArrayRef<Value> inputs) {
+Value device::evaluate(StepBuilder &b, const Expression &expression, ArrayRef<Value> inputs) {
   if (expression.kind == Expression::Input)
     return inputs[expression.input];
   if (expression.kind == Expression::Constant)

@@ -107,10 +107,18 @@ void StepGenerator::addCopy(View from, View to) {
 }
 
 void StepGenerator::launch(const StepKernel &kernel, bool gathered, ArrayRef<StepArgument> arguments) {
-  launches.push_back({kernel.name, {0, kernel.gridY, 1}, kernel.threads, gathered, llvm::to_vector(arguments)});
+  addLaunch({kernel.name, {0, kernel.gridY, 1}, kernel.threads, gathered, llvm::to_vector(arguments)});
+}
+
+void StepGenerator::addLaunch(StepLaunch launch) {
+  flushRotations();
+  launches.push_back(std::move(launch));
 }
 
 //===--- the list ---===//
+
+/// Scratch begins with words that are zero but while a launch counts its blocks in them.
+static constexpr int64_t kCounterBytes = kMostCounters * 4;
 
 Json StepGenerator::json(int64_t &scratch) {
   for (auto [index, launch] : llvm::enumerate(launches))
@@ -127,6 +135,7 @@ Json StepGenerator::json(int64_t &scratch) {
       order.push_back(&buffer);
   llvm::sort(order, [](const Buffer *a, const Buffer *b) { return std::pair(a->first, a) < std::pair(b->first, b); });
   for (Buffer *buffer : order) {
+    buffer->offset = kCounterBytes;
     SmallVector<Buffer *> live;
     for (Buffer *other : placed)
       if (other->last >= buffer->first)
@@ -148,6 +157,8 @@ Json StepGenerator::json(int64_t &scratch) {
       Json item = Json::array();
       if (argument.kind == StepArgument::Buffer && argument.value == kLogits)
         item = {"logits", 0, argument.offset};
+      else if (argument.kind == StepArgument::Counters)
+        item = {"scratch", 0, 0};
       else if (argument.kind == StepArgument::Buffer)
         item = {"scratch", 0, buffers[argument.value].offset + argument.offset};
       else if (argument.kind == StepArgument::Weight)
@@ -190,7 +201,7 @@ Expected<StepProgram> device::generateStep(ModuleOp model, const GPUTarget &targ
   StepProgram program;
   WeightTable weights;
   Json variants = Json::array();
-  int64_t scratch = 0;
+  int64_t scratch = kCounterBytes;
   // A token, a few, a piece of a text.
   for (int64_t rows : {int64_t(1), int64_t(8), program.maxRows}) {
     StepGenerator generator(forward, target, place, weights, rows);

@@ -19,9 +19,9 @@ namespace skim::device {
 /// The weights of a program, common to its variants.
 class WeightTable {
 public:
-  /// The components' numbers; canonical (an embedding) or as linears read them.
+  /// The components' numbers.
   Expected<llvm::SmallVector<int64_t>> weight(mlir::Operation *user, mlir::Value value, llvm::StringRef layer,
-                                              bool canonical, WeightEncoding &term);
+                                              WeightEncoding &term);
   /// A vector of parameters, read as f32.
   Expected<int64_t> vector(mlir::Operation *user, mlir::Value value, llvm::StringRef layer);
   std::vector<StepWeight> take() { return std::move(weights); }
@@ -44,7 +44,7 @@ struct View {
 
 /// What a kernel is given.
 struct StepArgument {
-  enum Kind { Buffer, Weight, Input, Number } kind;
+  enum Kind { Buffer, Weight, Input, Number, Counters } kind;
   int64_t value = 0;  // Buffer: its number; Weight: its number; Number: the number
   int64_t offset = 0; // bytes
   const char *input = "";
@@ -56,6 +56,14 @@ struct StepLaunch {
   int64_t threads;
   bool gathered; // rows are the wanted ones; left out where there are none
   llvm::SmallVector<StepArgument> arguments;
+};
+
+/// Rows that nobody needs in memory: the launch that packs them for linears makes them.
+struct DeferredRows {
+  std::shared_ptr<RowSource> source;
+  llvm::SmallVector<StepArgument> arguments;
+  bool gathered;
+  mlir::Operation *op; // whose result they are
 };
 
 /// Plans the launches of steps of up to `m` rows.
@@ -75,6 +83,8 @@ private:
 
   Error lower(mlir::Operation *op);
   Error lowerLinear(LinearOp op);
+  Error launchLinear(mlir::Operation *op, const LinearCall &call, const RowSource *source,
+                     llvm::ArrayRef<StepArgument> x, const View &y, bool gathered);
   Error lowerEmbed(EmbedOp op);
   Error lowerNorm(lm::RMSNormOp op);
   Error lowerRotaryTable(lm::RotaryTableOp op);
@@ -89,6 +99,15 @@ private:
   bool isInlined(mlir::Operation *op);
   Error buildExpression(mlir::Value value, bool root, Expression &expression, llvm::SmallVectorImpl<View> &inputs,
                         llvm::SmallVectorImpl<mlir::Value> &leaves);
+  /// The linears that one call computes together with this one: those of its group.
+  llvm::SmallVector<LinearOp> callOf(LinearOp op);
+  /// True if the value's users are the linears of one call, which read it.
+  bool isInputOnly(mlir::Value value);
+  /// Leaves the result of `op`, made of rows like `like`, to the linears that read it.
+  void defer(mlir::Operation *op, const View &like, std::shared_ptr<RowSource> source,
+             llvm::ArrayRef<StepArgument> arguments);
+  /// Whether rows can be read 16 bytes at a time.
+  static bool isAligned(const View &view) { return view.column % 4 == 0 && view.stride % 4 == 0; }
   /// The sum that the linear's only use is, if it can be made in the residual's place.
   mlir::Operation *sumInPlace(LinearOp op);
 
@@ -106,6 +125,9 @@ private:
   static StepArgument weight(int64_t index) { return {StepArgument::Weight, index}; }
   static StepArgument input(const char *name) { return {StepArgument::Input, 0, 0, name}; }
   void launch(const StepKernel &kernel, bool gathered, llvm::ArrayRef<StepArgument> arguments);
+  void addLaunch(StepLaunch launch);
+  /// Rotations and appends that follow each other are one launch, made before the next other one.
+  void flushRotations();
 
   mlir::func::FuncOp forward;
   const GPUTarget &target;
@@ -118,7 +140,11 @@ private:
   };
   std::vector<Buffer> buffers;
   std::vector<StepLaunch> launches;
+  std::vector<RotaryPart> rotations; // not launched yet
+  llvm::SmallVector<StepArgument> rotationArguments;
+  llvm::SmallVector<int> rotated; // buffers that they write
   llvm::DenseMap<mlir::Value, View> views;
+  llvm::DenseMap<mlir::Value, DeferredRows> deferred;
   struct Cache {
     int64_t prefix, heads, size;
   };
@@ -128,6 +154,10 @@ private:
   mlir::Value logits;
   static constexpr int kLogits = 0; // the buffer that is the caller's
 };
+
+inline int64_t channelsOf(mlir::Value value) {
+  return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape().back();
+}
 
 } // namespace skim::device
 

@@ -30,7 +30,7 @@ int64_t WeightTable::add(StepWeight weight) {
   return entry->second;
 }
 
-Expected<SmallVector<int64_t>> WeightTable::weight(Operation *user, Value value, StringRef layer, bool canonical,
+Expected<SmallVector<int64_t>> WeightTable::weight(Operation *user, Value value, StringRef layer,
                                                    WeightEncoding &term) {
   value = behindConversions(value);
   auto type = cast<RankedTensorType>(value.getType());
@@ -49,8 +49,7 @@ Expected<SmallVector<int64_t>> WeightTable::weight(Operation *user, Value value,
     entry.encoded = assemble ? value : Value();
     entry.component = component;
     entry.layer = layer.str();
-    if (!canonical)
-      entry.tiles = tiles[component];
+    entry.tiles = tiles[component];
     numbers.push_back(add(std::move(entry)));
   };
   if (!assemble) {

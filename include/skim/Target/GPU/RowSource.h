@@ -1,0 +1,60 @@
+//===- RowSource.h - what x is made of --------------------------*- C++ -*-===//
+//
+// Linears read x packed: rounded to the mode's type, in whole steps of columns.
+// The kernel that packs may also make x, so that what stands before a linear (a
+// norm, a product with a gate) needs no launch of its own and no f32 in memory.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SKIM_TARGET_GPU_ROWSOURCE_H
+#define SKIM_TARGET_GPU_ROWSOURCE_H
+
+#include "skim/Target/GPU/DeviceBuilder.h"
+
+#include <string>
+
+namespace skim::device {
+
+/// Rows of K columns of f32, or how they are made.
+class RowSource {
+public:
+  using Value = mlir::Value;
+  using Values = KernelBuilder::Values;
+
+  virtual ~RowSource() = default;
+  /// Part of kernels' names: all that is fixed in the code. "" of plain rows.
+  virtual std::string name() const = 0;
+  /// A kernel's arguments for it: `p` a pointer to global memory, `n` an i32.
+  virtual std::string arguments() const = 0;
+
+  /// A block of `threads` lanes, all of them here, that reads rows first … first + rows − 1 (i32).
+  struct Block {
+    mlir::gpu::GPUModuleOp module;
+    std::string kernel;
+    int64_t threads;
+    int64_t k;
+    llvm::SmallVector<Value> arguments;
+    Value first, rows;
+    int64_t mostRows;
+    Value prepared; // what prepare() returned
+  };
+  /// What whole rows must give before their elements can be had, or null.
+  virtual Value prepare(DeviceBuilder &b, const Block &block) const { return {}; }
+  /// Columns `column` … `column` + 7 (i32, a multiple of 8) of row first + `index`, f32; 0 from column k on.
+  virtual Values load(DeviceBuilder &b, const Block &block, Value index, Value column) const = 0;
+};
+
+/// Eight columns of f32 of a row at `row`; 0 from column k on. `aligned`: to 16 bytes.
+KernelBuilder::Values loadEight(DeviceBuilder &b, mlir::Value row, mlir::Value column, int64_t k, bool aligned,
+                                mlir::Type element, bool readOnly);
+
+/// (x): [m, k] of f32, contiguous, aligned to 16.
+class PlainRows : public RowSource {
+public:
+  std::string name() const override { return ""; }
+  std::string arguments() const override { return "p"; }
+  Values load(DeviceBuilder &b, const Block &block, Value index, Value column) const override;
+};
+
+} // namespace skim::device
+
+#endif // SKIM_TARGET_GPU_ROWSOURCE_H

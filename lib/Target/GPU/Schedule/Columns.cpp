@@ -1,0 +1,134 @@
+//===- Columns.cpp - a tile's columns, dealt out to workers -----------------===//
+
+#include "Schedules.h"
+
+using namespace mlir;
+using namespace skim;
+using namespace skim::device;
+
+using Values = KernelBuilder::Values;
+
+Columns::Columns(DeviceBuilder &b, const KernelSignature &piece, const KernelArguments &given, bool factors)
+    : b(b), signature(piece), arguments(given), product([&] {
+        if (factors) {
+          signature.leaf = piece.factors;
+          signature.k = piece.rank;
+          arguments.components = given.factors;
+        }
+        return Product(signature);
+      }()) {}
+
+int64_t Columns::units(const Decoder &decoder, int64_t k) {
+  int64_t block = decoder.block() ? decoder.block() : kStepColumns;
+  int64_t covered = k / block * block;
+  return decoder.block() ? k / block + (k - covered) / kNarrowColumns + (restColumns(k) ? 1 : 0)
+                         : (k + block - 1) / block;
+}
+
+/// The first of units `unit`, `unit` + 1, … that is the worker's, counted from `unit` on.
+Value Columns::mine(const Workers &workers, int64_t unit) const {
+  if (workers.constant) {
+    int64_t behind = unit % workers.constant;
+    return behind
+               ? b.andWord(b.add(workers.index, workers.constant - behind), static_cast<uint32_t>(workers.constant - 1))
+               : workers.index;
+  }
+  if (!unit)
+    return workers.index;
+  Value from = b.sub(workers.index, b.rem(b.i32(unit), workers.count));
+  return b.select(b.less(from, b.i32(0)), b.add(from, workers.count), from);
+}
+
+Values Columns::accumulate(ArrayRef<Decoder::Words> steps, Value first, XAt x, ValueRange sums) const {
+  return product.accumulate(
+      b, arguments, state, steps, first, [&](int64_t step, int64_t tile) { return x(first, step, tile); }, sums);
+}
+
+Values Columns::multiply(const Workers &workers, int64_t first, XAt x) const {
+  Values sums = product.zeros(b);
+  if (signature.partial)
+    sums = b.choose(
+        b.equal(state.tile.rows, b.i32(kTileRows)), [&] { return wholeTile(workers, first, x, sums); },
+        [&] { return canonicalTile(workers, first, x, sums); });
+  else
+    sums = wholeTile(workers, first, x, sums);
+  return product.finish(b, arguments, state, sums);
+}
+
+Values Columns::wholeTile(const Workers &workers, int64_t first, XAt x, ValueRange initial) const {
+  const Decoder &decoder = product.decoder();
+  if (!decoder.block())
+    return canonicalTile(workers, first, x, initial);
+  int64_t k = signature.k, blocks = k / decoder.block(), covered = blocks * decoder.block();
+  Values sums = wholeBlocks(workers, first, x, initial);
+  // What is left is dealt on to the workers in turn.
+  int64_t narrow = (k - covered) / kNarrowColumns, next = first + blocks;
+  if (narrow) {
+    sums = b.loop(mine(workers, next), b.i32(narrow), workers.count, sums, [&](Value index, ValueRange carried) {
+      Values loaded = decoder.loadNarrow(b, state.codes, state.tile, index);
+      return accumulate(decoder.sortBlock(b, loaded, StepKind::Narrow), b.add(b.mul(index, kNarrowColumns), covered), x,
+                        carried);
+    });
+    next += narrow;
+  }
+  int64_t rest = restColumns(k);
+  if (!rest)
+    return sums;
+  return b.choose(
+      b.equal(mine(workers, next), b.i32(0)),
+      [&] {
+        std::array<Value, 2> rows = product.restRows(b, state);
+        Values own = sums;
+        for (int64_t column = 0; column < rest; column += kStepColumns)
+          own = accumulate(decoder.canonicalStep(b, rows, state.tile, b.i32(column), rest), b.i32(k - rest + column), x,
+                           own);
+        return own;
+      },
+      [&] { return sums; });
+}
+
+/// Requests for later blocks of the worker are on their way.
+Values Columns::wholeBlocks(const Workers &workers, int64_t first, XAt x, ValueRange initial) const {
+  const Decoder &decoder = product.decoder();
+  int64_t blocks = signature.k / decoder.block();
+  if (!blocks)
+    return Values(initial);
+  int64_t requests = decoder.requestsPerBlock();
+  int64_t ahead = std::min((4 + requests - 1) / requests, std::min(workers.most, blocks) - 1);
+  auto loadAt = [&](Value index) {
+    return b.choose(
+        b.less(index, b.i32(blocks)), [&] { return decoder.loadBlock(b, state.codes, state.tile, index); },
+        [&] { return Values(requests, b.noRequest(4)); });
+  };
+  Values carried(initial);
+  Value begin = mine(workers, first), at = begin;
+  for (int64_t i = 0; i < ahead; ++i, at = b.add(at, workers.count))
+    carried.append(loadAt(at));
+  Value distance = b.sub(at, begin);
+  size_t sums = initial.size();
+  Values results = b.loop(begin, b.i32(blocks), workers.count, carried, [&](Value index, ValueRange values) {
+    Values now, later(values.drop_front(sums));
+    if (ahead) {
+      now.assign(later.begin(), later.begin() + requests);
+      later.erase(later.begin(), later.begin() + requests);
+      later.append(loadAt(b.add(index, distance)));
+    } else {
+      now = decoder.loadBlock(b, state.codes, state.tile, index);
+    }
+    Values next = accumulate(decoder.sortBlock(b, now, StepKind::Block), b.mul(index, decoder.block()), x,
+                             values.take_front(sums));
+    next.append(later);
+    return next;
+  });
+  results.truncate(sums);
+  return results;
+}
+
+Values Columns::canonicalTile(const Workers &workers, int64_t first, XAt x, ValueRange initial) const {
+  std::array<Value, 2> rows = product.canonicalRows(b, state);
+  int64_t steps = packedColumns(signature.k) / kStepColumns;
+  return b.loop(mine(workers, first), b.i32(steps), workers.count, initial, [&](Value step, ValueRange carried) {
+    Value column = b.mul(step, kStepColumns);
+    return accumulate(product.decoder().canonicalStep(b, rows, state.tile, column, signature.k), column, x, carried);
+  });
+}

@@ -1,0 +1,162 @@
+//===- LowerLinears.cpp - linears of a model function as launches -----------===//
+
+#include "StepGenerator.h"
+#include "skim/Transforms/FuseLinears.h"
+
+using namespace mlir;
+using namespace skim;
+using namespace skim::device;
+
+Operation *StepGenerator::sumInPlace(LinearOp op) {
+  if (!op->hasOneUse())
+    return nullptr;
+  Operation *sum = *op->user_begin();
+  if (!sum->hasAttr(kEpilogueAttr) || !isa<arith::AddFOp>(sum) || sum->getResult(0) == logits)
+    return nullptr;
+  Value residual = sum->getOperand(sum->getOperand(0) == op.getResult() ? 1 : 0);
+  auto found = views.find(residual);
+  if (found == views.end() || found->second.buffer == kLogits || buffers[found->second.buffer].values != 1)
+    return nullptr;
+  // Everything else that reads the residual has run.
+  bool last = llvm::all_of(residual.getUsers(), [&](Operation *user) {
+    return user == sum || (done.contains(user) && !isInlined(user) && !deferred.contains(user->getResult(0)));
+  });
+  return last ? sum : nullptr;
+}
+
+SmallVector<LinearOp> StepGenerator::callOf(LinearOp op) {
+  SmallVector<LinearOp> linears = {op};
+  Attribute group = op->getAttr(kGroupAttr);
+  if (!group || op.getResult() == logits)
+    return linears;
+  for (LinearOp other : op->getBlock()->getOps<LinearOp>())
+    if (other != op && other->getAttr(kGroupAttr) == group && other.getInput() == op.getInput() &&
+        other.getModeAttr() == op.getModeAttr() && other.getResult() != logits)
+      linears.push_back(other);
+  return linears;
+}
+
+bool StepGenerator::isInputOnly(Value value) {
+  SmallVector<Operation *> users(value.getUsers());
+  auto first = users.empty() ? LinearOp() : dyn_cast<LinearOp>(users.front());
+  if (!first)
+    return false;
+  SmallVector<LinearOp> linears = callOf(first);
+  return users.size() == linears.size() && llvm::all_of(linears, [&](LinearOp linear) {
+           return linear.getInput() == value && llvm::is_contained(users, linear.getOperation());
+         });
+}
+
+void StepGenerator::defer(Operation *op, const View &like, std::shared_ptr<RowSource> source,
+                          ArrayRef<StepArgument> arguments) {
+  deferred[op->getResult(0)] = {std::move(source), llvm::to_vector(arguments), like.gathered, op};
+}
+
+Error StepGenerator::lowerLinear(LinearOp first) {
+  SmallVector<LinearOp> linears = callOf(first);
+  LinearCall call;
+  call.k = channelsOf(first.getInput());
+  call.mode = first.getMode().value_or("f16") == "bf16" ? "bf16" : "f16";
+  int64_t columns = 0;
+  for (LinearOp linear : linears) {
+    done.insert(linear);
+    StringRef layer = linear.getLayer().value_or("");
+    LinearPanel panel;
+    Expected<SmallVector<int64_t>> components = weights.weight(linear, linear.getWeight(), layer, panel.term);
+    if (!components)
+      return components.takeError();
+    panel.n = channelsOf(linear.getResult());
+    panel.weights.assign(components->begin(), components->end());
+    panel.yColumn = columns;
+    columns += panel.n;
+    if (Value bias = linear.getBias()) {
+      Expected<int64_t> index = weights.vector(linear, bias, layer);
+      if (!index)
+        return index.takeError();
+      panel.biasWeight = *index;
+    }
+    call.panels.push_back(std::move(panel));
+  }
+
+  // x is in memory, or the launch that packs it makes it.
+  SmallVector<StepArgument> x;
+  std::shared_ptr<RowSource> source;
+  bool gathered;
+  if (auto found = deferred.find(first.getInput()); found != deferred.end()) {
+    source = found->second.source;
+    x = found->second.arguments;
+    gathered = found->second.gathered;
+    deferred.erase(found);
+  } else {
+    Expected<View> input = viewOf(first, first.getInput());
+    if (!input)
+      return input.takeError();
+    View rows = contiguous(*input);
+    x = {pointer(rows)};
+    gathered = rows.gathered;
+  }
+
+  View y;
+  if (Operation *sum = linears.size() == 1 ? sumInPlace(first) : nullptr) {
+    Value residual = sum->getOperand(sum->getOperand(0) == first.getResult() ? 1 : 0);
+    y = views[residual];
+    views[sum->getResult(0)] = y; // takes over the residual's place
+    views.erase(residual);
+    done.insert(sum);
+    call.epilogue = LinearEpilogue::Add;
+  } else if (linears.size() == 1) {
+    y = newResult(first.getResult(), gathered);
+    bind(first.getResult(), y);
+  } else {
+    y = addRows(columns, gathered);
+    for (auto [linear, panel] : llvm::zip(linears, call.panels)) {
+      View part = y;
+      part.column = panel.yColumn;
+      part.channels = panel.n;
+      bind(linear.getResult(), part);
+    }
+  }
+  return launchLinear(first, call, source.get(), x, y, gathered);
+}
+
+Error StepGenerator::launchLinear(Operation *op, const LinearCall &call, const RowSource *source,
+                                  ArrayRef<StepArgument> x, const View &y, bool gathered) {
+  Expected<LinearPlan> plan = emitLinear(place.builder, op->getLoc(), place.module, target, call, m, source);
+  if (!plan)
+    return plan.takeError();
+  int scratch = plan->scratchBytes ? addBuffer(plan->scratchBytes) : -1;
+  for (const LinearLaunch &planned : plan->launches) {
+    StepLaunch launch{planned.kernel, planned.grid, planned.threads, gathered, {}};
+    for (const LaunchArgument &argument : planned.arguments)
+      switch (argument.kind) {
+      case LaunchArgument::X:
+        launch.arguments.push_back(x[argument.value]);
+        break;
+      case LaunchArgument::Y:
+        launch.arguments.push_back({StepArgument::Buffer, y.buffer, y.column * 4 + argument.offset});
+        break;
+      case LaunchArgument::Scratch:
+        launch.arguments.push_back({StepArgument::Buffer, scratch, argument.offset});
+        break;
+      case LaunchArgument::Counters:
+        launch.arguments.push_back({StepArgument::Counters});
+        break;
+      case LaunchArgument::Weight:
+        launch.arguments.push_back({StepArgument::Weight, argument.value, argument.offset});
+        break;
+      case LaunchArgument::Rows:
+        launch.arguments.push_back(input(gathered ? "wanted_rows" : "rows"));
+        break;
+      case LaunchArgument::Stride:
+        launch.arguments.push_back(stride(y));
+        break;
+      case LaunchArgument::Constant:
+        launch.arguments.push_back(number(argument.value));
+        break;
+      case LaunchArgument::Gate:
+        return failAt(op, "unsupported linear", "an epilogue of this step", "a gate");
+      }
+    addLaunch(std::move(launch));
+  }
+  return Error::success();
+}
