@@ -62,6 +62,16 @@ static func::FuncOp addLogits(func::FuncOp head) {
   return copy;
 }
 
+/// The arguments that scale a function's norms, in their order; none for those that are not one norm's own.
+static SmallVector<std::optional<unsigned>> normArguments(func::FuncOp function) {
+  SmallVector<std::optional<unsigned>> arguments;
+  function.walk([&](lm::RMSNormOp norm) {
+    auto argument = dyn_cast<BlockArgument>(norm.getWeight());
+    arguments.push_back(argument && argument.hasOneUse() ? std::optional(argument.getArgNumber()) : std::nullopt);
+  });
+  return arguments;
+}
+
 class BlockModel::Builder {
 public:
   Builder(ModuleOp module, std::string base, BlockModel &model)
@@ -81,6 +91,8 @@ private:
   Error readPart(func::CallOp call);
   Error readWeight(Value value, Weight &weight);
   Error compile();
+  /// What a function is differentiated by.
+  SmallVector<int64_t> wanted(func::FuncOp function) const;
   Error connect(Part &part, func::FuncOp function, const TensorLibrary::Function *backward);
   Expected<MatrixSource> open(ExternalOp op);
 
@@ -190,6 +202,16 @@ Error BlockModel::Builder::readPart(func::CallOp call) {
       part.inputs.push_back({index, layer.columns});
     part.layers.push_back(std::move(layer));
   });
+  SmallVector<std::optional<unsigned>> scales = normArguments(function);
+  size_t number = 0;
+  function.walk([&](lm::RMSNormOp op) {
+    PartNorm norm;
+    norm.channels = cast<RankedTensorType>(op.getWeight().getType()).getDimSize(0);
+    norm.offset = op.getOffset().convertToFloat();
+    if (std::optional<unsigned> argument = scales[number++])
+      norm.weight = weightOf.lookup(function.getArgument(*argument));
+    part.norms.push_back(norm);
+  });
   functions.push_back(function);
   model.partList.push_back(std::move(part));
   return Error::success();
@@ -215,6 +237,15 @@ Error BlockModel::Builder::readParts() {
   return Error::success();
 }
 
+SmallVector<int64_t> BlockModel::Builder::wanted(func::FuncOp function) const {
+  SmallVector<int64_t> arguments = {0};
+  if (model.reverse == Reverse::Norms)
+    for (std::optional<unsigned> argument : normArguments(function))
+      if (argument)
+        arguments.push_back(*argument);
+  return arguments;
+}
+
 Error BlockModel::Builder::compile() {
   func::FuncOp head = functions.back();
   SetVector<Operation *> distinct;
@@ -223,15 +254,17 @@ Error BlockModel::Builder::compile() {
   model.distinct = distinct.size();
   for (Operation *op : distinct) {
     auto function = cast<func::FuncOp>(op);
-    if (!model.gradients) {
+    if (!model.hasGradients()) {
       addObserve(function, function != head);
       continue;
     }
-    if (mlir::failed(differentiate(function, {0}, /*observe=*/true)))
+    // The head's loss is calibration's; tuning has its own, behind the logits.
+    if (mlir::failed(differentiate(function, function == head ? SmallVector<int64_t>{0} : wanted(function),
+                                   /*observe=*/true)))
       return failed("differentiating a decoder block");
   }
-  func::FuncOp logits = model.gradients ? addLogits(head) : func::FuncOp();
-  if (logits && mlir::failed(differentiate(logits, {0}, /*observe=*/false)))
+  func::FuncOp logits = model.hasGradients() ? addLogits(head) : func::FuncOp();
+  if (logits && mlir::failed(differentiate(logits, wanted(logits), /*observe=*/false)))
     return failed("differentiating the head");
   // The whole was a list of parts; only they are compiled.
   OwningOpRef<ModuleOp> code = cast<ModuleOp>(module->clone());
@@ -249,7 +282,7 @@ Error BlockModel::Builder::compile() {
     std::string name = function.getName().str();
     part.forward = model.library->find(name);
     part.observe = model.library->find(name + "_observe");
-    if (!model.gradients)
+    if (!model.hasGradients())
       continue;
     part.backward = model.library->find(name + "_vjp");
     if (Error error = connect(part, function, part.backward))
@@ -263,7 +296,8 @@ Error BlockModel::Builder::connect(Part &part, func::FuncOp function, const Tens
   llvm::StringMap<size_t> ordinals;
   function.walk([&](LinearOp op) { ordinals.try_emplace(op.getLayer().value_or(""), ordinals.size()); });
   auto vjp = module.lookupSymbol<func::FuncOp>(backward->name);
-  for (unsigned i = 1; i < vjp.getNumResults(); ++i) {
+  size_t adjoints = function == functions.back() ? 1 : wanted(function).size();
+  for (unsigned i = adjoints; i < vjp.getNumResults(); ++i) {
     auto input = vjp.getResultAttrOfType<StringAttr>(i, kInputAttr);
     auto output = vjp.getResultAttrOfType<StringAttr>(i, kOutputAdjointAttr);
     auto layer = ordinals.find(input ? input.getValue() : output ? output.getValue() : "");
@@ -281,9 +315,9 @@ Error BlockModel::Builder::run() {
   return Error::success();
 }
 
-Expected<std::unique_ptr<BlockModel>> BlockModel::build(ModuleOp raised, const std::string &base, bool gradients) {
+Expected<std::unique_ptr<BlockModel>> BlockModel::build(ModuleOp raised, const std::string &base, Reverse reverse) {
   std::unique_ptr<BlockModel> model(new BlockModel());
-  model->gradients = gradients;
+  model->reverse = reverse;
   DialectRegistry registry;
   registerDifferentiableModels(registry);
   raised.getContext()->appendDialectRegistry(registry);
@@ -345,11 +379,12 @@ void BlockModel::observe(size_t part, const PartWeights &weights, std::span<cons
 
 void BlockModel::backward(size_t part, const PartWeights &weights, std::span<const int32_t> tokens, const float *in,
                           const float *outAdjoint, float *inAdjoint, std::span<float *const> x,
-                          std::span<float *const> dz) const {
+                          std::span<float *const> dz, std::span<float *const> norms) const {
   std::vector<const void *> inputs;
   gather(partList[part], weights, tokens.data(), in, inputs);
   inputs.push_back(outAdjoint);
   std::vector<void *> outputs{inAdjoint};
+  outputs.insert(outputs.end(), norms.begin(), norms.end());
   for (auto [isInput, number] : partList[part].observed)
     outputs.push_back(isInput ? x[number] : dz[number]);
   partList[part].backward->run(inputs, outputs, static_cast<int64_t>(tokens.size()));
@@ -383,11 +418,12 @@ void BlockModel::logits(const PartWeights &weights, size_t count, const float *i
 }
 
 void BlockModel::logitsBackward(const PartWeights &weights, size_t count, const float *in, const float *outAdjoint,
-                                float *inAdjoint) const {
+                                float *inAdjoint, std::span<float *const> norms) const {
   std::vector<const void *> inputs;
   std::vector<int32_t> targets(count);
   gather(partList.back(), weights, targets.data(), in, inputs);
   inputs.push_back(outAdjoint);
-  void *outputs[] = {inAdjoint};
+  std::vector<void *> outputs{inAdjoint};
+  outputs.insert(outputs.end(), norms.begin(), norms.end());
   headLogitsBackward->run(inputs, outputs, static_cast<int64_t>(count));
 }

@@ -19,20 +19,40 @@ struct Pass {
   std::vector<float> teacher;             // hidden state of the model itself
   std::vector<float> logits, target;      // [n · vocabulary]
   std::vector<float> adjoint, next;
-  std::vector<std::vector<float>> x, dz;
+  std::vector<std::vector<float>> x, dz, norms;
   double divergence = 0;
 };
 
-/// First and second moments of one part's values.
+/// Adam's state of an array of values [rows, perRow].
 struct Moments {
   std::vector<float> first, second, gradient;
   std::vector<float> unit; // [rows]: what a step is measured by
+
+  void resize(size_t values) {
+    first.assign(values, 0.0f);
+    second = gradient = first;
+  }
+};
+
+/// How far a step goes, and Adam's corrections in it.
+struct Rate {
+  float rate, correct1, correct2;
+};
+
+/// Of the squares of weights and of their errors.
+struct Squares {
+  double errors = 0, weights = 0;
+  void operator+=(const Squares &other) {
+    errors += other.errors;
+    weights += other.weights;
+  }
+  float relative() const { return weights > 0 ? static_cast<float>(std::sqrt(errors / weights)) : 0; }
 };
 
 class Tuner {
 public:
-  Tuner(const BlockModel &model, std::map<std::string, TunableWeight> &weights, const TuneOptions &options)
-      : model(model), weights(weights), options(options) {}
+  Tuner(const BlockModel &model, TunedModel &tuned, const TuneOptions &options)
+      : model(model), tuned(tuned), weights(tuned.weights), options(options) {}
   Error run();
 
 private:
@@ -43,9 +63,21 @@ private:
   Error forward(std::vector<Pass> &passes);
   Error head(std::vector<Pass> &passes);
   Error backward(std::vector<Pass> &passes);
+  /// The gradient of a weight [rows, columns] from the adjoints of its outputs.
+  std::vector<float> gradientOf(const PartLayer &layer, size_t index, const std::vector<Pass> &passes) const;
+  /// A scaling vector's gradient: dα = Σ rows dW ∘ W ÷ α.
+  void scaleGradient(const PartLayer &layer, const std::vector<float> &alpha, const std::vector<float> &gradient,
+                     const std::vector<float> &weight, std::vector<float> &out) const;
+  /// Room for the adjoints of a part's norms, and their sum over the passes.
+  std::vector<float *> normsOf(size_t part, Pass &pass) const;
+  void gatherNorms(size_t part, const std::vector<Pass> &passes);
   void update(int number);
+  /// One step of a row's values.
+  static void move(const Rate &rate, Moments &state, size_t row, int64_t perRow, std::vector<float> &values);
   /// A part's weights, with the quantized ones in place of the model's.
   Expected<PartWeights> quantized(size_t part, const PartWeights &dense) const;
+  /// The norms alone, in place.
+  void setNorms(size_t part, PartWeights &student) const;
   void eachPass(std::vector<Pass> &passes, const std::function<void(Pass &)> &body) const {
     parallelFor(passes.size(), 1, options.threads, [&](size_t begin, size_t end, unsigned) {
       for (size_t i = begin; i < end; ++i)
@@ -54,9 +86,12 @@ private:
   }
 
   const BlockModel &model;
-  std::map<std::string, TunableWeight> &weights;
+  TunedModel &tuned;
+  std::map<std::string, TunableWeight> &weights; // of `tuned`
   const TuneOptions &options;
-  std::map<std::string, std::vector<Moments>> moments;
+  std::map<std::string, std::vector<Moments>> moments; // by layer and part of it
+  std::map<std::string, Moments> scaleMoments;         // by layer with a scaling vector
+  std::vector<std::vector<Moments>> normMoments;       // as tuned.norms
 };
 } // namespace
 
@@ -66,34 +101,69 @@ static constexpr int warmSteps = 5;
 /// Rows of values that a thread takes at once.
 static constexpr size_t grain = 16;
 
+/// Units of vectors that scale columns: their own values, as far as the error goes.
+static void setUnits(Moments &state, const std::vector<float> &values, float offset, float relative) {
+  state.resize(values.size());
+  for (float value : values)
+    state.unit.push_back(std::fabs(value + offset) * relative);
+}
+
 Error Tuner::prepare() {
-  for (size_t part = 0; part < model.head(); ++part) {
-    Expected<PartWeights> dense = model.load(part);
-    if (!dense)
-      return dense.takeError();
-    Expected<PartWeights> student = quantized(part, *dense);
-    if (!student)
-      return student.takeError();
-    for (const PartLayer &layer : model.layers(part)) {
-      auto found = weights.find(layer.name);
-      if (found == weights.end())
-        continue;
-      const float *exact = dense->arrays[layer.weight].data(), *decoded = student->arrays[layer.weight].data();
-      for (TunablePart &values : found->second.parts) {
-        Moments state;
-        state.first.assign(values.values().size(), 0.0f);
-        state.second = state.gradient = state.first;
-        for (int64_t stored = 0; stored < values.numRows(); ++stored) {
-          double squares = 0;
-          for (int64_t at = values.rowOf(stored) * layer.columns, end = at + layer.columns; at < end; ++at)
-            squares += (double(decoded[at]) - exact[at]) * (double(decoded[at]) - exact[at]);
-          state.unit.push_back(static_cast<float>(std::sqrt(squares / double(std::max<int64_t>(1, layer.columns)))));
+  tuned.norms.resize(model.parts());
+  normMoments.resize(model.parts());
+  Squares whole;
+  for (size_t part = 0; part < model.parts(); ++part) {
+    Squares squares;
+    if (part < model.head()) {
+      Expected<PartWeights> dense = model.load(part);
+      if (!dense)
+        return dense.takeError();
+      Expected<PartWeights> student = quantized(part, *dense);
+      if (!student)
+        return student.takeError();
+      for (const PartLayer &layer : model.layers(part)) {
+        auto found = weights.find(layer.name);
+        if (found == weights.end())
+          continue;
+        const float *exact = dense->arrays[layer.weight].data(), *decoded = student->arrays[layer.weight].data();
+        Squares ofLayer;
+        for (TunablePart &values : found->second.parts) {
+          Moments state;
+          state.resize(values.values().size());
+          for (int64_t stored = 0; stored < values.numRows(); ++stored) {
+            Squares row;
+            for (int64_t at = values.rowOf(stored) * layer.columns, end = at + layer.columns; at < end; ++at)
+              row += {(double(decoded[at]) - exact[at]) * (double(decoded[at]) - exact[at]),
+                      double(exact[at]) * exact[at]};
+            state.unit.push_back(
+                static_cast<float>(std::sqrt(row.errors / double(std::max<int64_t>(1, layer.columns)))));
+            ofLayer += row;
+          }
+          moments[layer.name].push_back(std::move(state));
         }
-        moments[layer.name].push_back(std::move(state));
+        if (!found->second.alpha.empty())
+          setUnits(scaleMoments[layer.name], found->second.alpha, 0, ofLayer.relative());
+        squares += ofLayer;
       }
+      whole += squares;
+    } else {
+      squares = whole;
+    }
+    tuned.norms[part].resize(model.norms(part).size());
+    normMoments[part].resize(model.norms(part).size());
+    for (size_t i = 0; i < model.norms(part).size(); ++i) {
+      if (!model.norms(part)[i].weight)
+        tuned.norms[part][i].clear();
+      setUnits(normMoments[part][i], tuned.norms[part][i], model.norms(part)[i].offset, squares.relative());
     }
   }
   return Error::success();
+}
+
+void Tuner::setNorms(size_t part, PartWeights &student) const {
+  for (auto [norm, values] : llvm::zip(model.norms(part), tuned.norms[part]))
+    if (norm.weight && !values.empty())
+      student.arrays[*norm.weight] = values;
 }
 
 Expected<PartWeights> Tuner::quantized(size_t part, const PartWeights &dense) const {
@@ -108,6 +178,7 @@ Expected<PartWeights> Tuner::quantized(size_t part, const PartWeights &dense) co
                   std::to_string(found->second.rows) + "x" + std::to_string(found->second.columns));
     found->second.decode(result.arrays[layer.weight].data(), options.threads);
   }
+  setNorms(part, result);
   return result;
 }
 
@@ -164,19 +235,71 @@ Error Tuner::head(std::vector<Pass> &passes) {
   for (const Pass &pass : passes)
     tokens += pass.tokens.size();
   eachPass(passes, [&](Pass &pass) {
+    pass.target.resize(pass.tokens.size() * vocabulary);
+    model.logits(*dense, pass.tokens.size(), pass.teacher.data(), pass.target.data());
+  });
+  setNorms(model.head(), *dense); // and all else is the model's
+  eachPass(passes, [&](Pass &pass) {
     size_t count = pass.tokens.size();
     pass.logits.resize(count * vocabulary);
-    pass.target.resize(count * vocabulary);
-    model.logits(*dense, count, pass.teacher.data(), pass.target.data());
     model.logits(*dense, count, pass.hidden[model.head()].data(), pass.logits.data());
     pass.divergence = 0;
     for (size_t i = 0; i < count; ++i)
       pass.divergence += divergence(pass.target.data() + i * vocabulary, pass.logits.data() + i * vocabulary,
                                     vocabulary, 1.0f / static_cast<float>(tokens));
     pass.adjoint.resize(count * model.hiddenSize());
-    model.logitsBackward(*dense, count, pass.hidden[model.head()].data(), pass.logits.data(), pass.adjoint.data());
+    model.logitsBackward(*dense, count, pass.hidden[model.head()].data(), pass.logits.data(), pass.adjoint.data(),
+                         normsOf(model.head(), pass));
   });
+  gatherNorms(model.head(), passes);
   return Error::success();
+}
+
+std::vector<float *> Tuner::normsOf(size_t part, Pass &pass) const {
+  std::vector<float *> out;
+  pass.norms.assign(model.norms(part).size(), {});
+  for (auto [norm, values] : llvm::zip(model.norms(part), pass.norms))
+    if (norm.weight) {
+      values.resize(norm.channels);
+      out.push_back(values.data());
+    }
+  return out;
+}
+
+void Tuner::gatherNorms(size_t part, const std::vector<Pass> &passes) {
+  for (auto [i, state] : llvm::enumerate(normMoments[part])) {
+    std::fill(state.gradient.begin(), state.gradient.end(), 0.0f);
+    for (const Pass &pass : passes)
+      for (size_t k = 0; k < state.gradient.size(); ++k)
+        state.gradient[k] += pass.norms[i][k];
+  }
+}
+
+std::vector<float> Tuner::gradientOf(const PartLayer &layer, size_t index, const std::vector<Pass> &passes) const {
+  // Fixed stripes of rows, each by one thread over all sequences in their order.
+  std::vector<float> gradient(layer.rows * layer.columns);
+  constexpr int64_t stripe = 64;
+  parallelFor((layer.rows + stripe - 1) / stripe, 1, options.threads, [&](size_t begin, size_t end, unsigned) {
+    int64_t first = int64_t(begin) * stripe, count = std::min(layer.rows, int64_t(end) * stripe) - first;
+    for (size_t i = 0; i < passes.size(); ++i)
+      blasProduct(/*transposeA=*/true, /*transposeB=*/false, count, layer.columns,
+                  static_cast<int64_t>(passes[i].tokens.size()), passes[i].dz[index].data() + first, layer.rows,
+                  passes[i].x[layer.input].data(), layer.columns, /*accumulate=*/i > 0,
+                  gradient.data() + first * layer.columns, layer.columns);
+  });
+  return gradient;
+}
+
+void Tuner::scaleGradient(const PartLayer &layer, const std::vector<float> &alpha, const std::vector<float> &gradient,
+                          const std::vector<float> &weight, std::vector<float> &out) const {
+  parallelFor(alpha.size(), 64, options.threads, [&](size_t begin, size_t end, unsigned) {
+    std::fill(out.begin() + begin, out.begin() + end, 0.0f);
+    for (int64_t n = 0; n < layer.rows; ++n)
+      for (size_t k = begin, at = n * layer.columns + begin; k < end; ++k, ++at)
+        out[k] += gradient[at] * weight[at];
+    for (size_t k = begin; k < end; ++k)
+      out[k] = alpha[k] != 0 ? out[k] / alpha[k] : 0;
+  });
 }
 
 /// Gradients of all values, summed over sequences in their order.
@@ -204,7 +327,7 @@ Error Tuner::backward(std::vector<Pass> &passes) {
       }
       pass.next.resize(pass.adjoint.size());
       model.backward(part, *student, pass.tokens, pass.hidden[part].data(), pass.adjoint.data(), pass.next.data(), x,
-                     dz);
+                     dz, normsOf(part, pass));
       std::swap(pass.adjoint, pass.next);
     });
     for (size_t index = 0; index < layers.size(); ++index) {
@@ -212,17 +335,7 @@ Error Tuner::backward(std::vector<Pass> &passes) {
       auto found = weights.find(layer.name);
       if (found == weights.end())
         continue;
-      // dW of fixed stripes of rows, each by one thread over all sequences in their order.
-      std::vector<float> gradient(layer.rows * layer.columns);
-      constexpr int64_t stripe = 64;
-      parallelFor((layer.rows + stripe - 1) / stripe, 1, options.threads, [&](size_t begin, size_t end, unsigned) {
-        int64_t first = int64_t(begin) * stripe, count = std::min(layer.rows, int64_t(end) * stripe) - first;
-        for (size_t i = 0; i < passes.size(); ++i)
-          blasProduct(/*transposeA=*/true, /*transposeB=*/false, count, layer.columns,
-                      static_cast<int64_t>(passes[i].tokens.size()), passes[i].dz[index].data() + first, layer.rows,
-                      passes[i].x[layer.input].data(), layer.columns, /*accumulate=*/i > 0,
-                      gradient.data() + first * layer.columns, layer.columns);
-      });
+      std::vector<float> gradient = gradientOf(layer, index, passes);
       const TunableWeight &weight = found->second;
       for (auto [values, state] : llvm::zip(weight.parts, moments[layer.name])) {
         std::fill(state.gradient.begin(), state.gradient.end(), 0.0f);
@@ -231,32 +344,47 @@ Error Tuner::backward(std::vector<Pass> &passes) {
                             state.gradient.data());
         });
       }
+      if (!weight.alpha.empty())
+        scaleGradient(layer, weight.alpha, gradient, student->arrays[layer.weight], scaleMoments[layer.name].gradient);
     }
+    gatherNorms(part, passes);
   }
   return Error::success();
+}
+
+void Tuner::move(const Rate &rate, Moments &state, size_t row, int64_t perRow, std::vector<float> &values) {
+  for (int64_t i = row * perRow; i < int64_t(row + 1) * perRow; ++i) {
+    // In units of the row, so that epsilon means the same everywhere.
+    float gradient = state.gradient[i] * state.unit[row];
+    state.first[i] = beta1 * state.first[i] + (1 - beta1) * gradient;
+    state.second[i] = beta2 * state.second[i] + (1 - beta2) * gradient * gradient;
+    float change = state.first[i] / rate.correct1 / (std::sqrt(state.second[i] / rate.correct2) + epsilon);
+    values[i] -= rate.rate * state.unit[row] * change;
+  }
 }
 
 /// Adam on all values.
 void Tuner::update(int number) {
   float progress = options.steps > 1 ? float(number - 1) / float(options.steps - 1) : 0;
   // Adam's first steps go by the whole rate whatever the gradient is: they are shorter.
-  float rate = options.rate * (0.55f + 0.45f * std::cos(3.14159265f * progress)) *
-               std::min(1.0f, float(number) / float(warmSteps));
-  float correct1 = 1 - std::pow(beta1, float(number)), correct2 = 1 - std::pow(beta2, float(number));
+  Rate rate = {options.rate * (0.55f + 0.45f * std::cos(3.14159265f * progress)) *
+                   std::min(1.0f, float(number) / float(warmSteps)),
+               1 - std::pow(beta1, float(number)), 1 - std::pow(beta2, float(number))};
   for (auto &[name, weight] : weights)
     for (auto [part, state] : llvm::zip(weight.parts, moments[name]))
       parallelFor(part.numRows(), grain, options.threads, [&](size_t begin, size_t end, unsigned) {
-        int64_t perRow = part.valuesPerRow();
         for (size_t row = begin; row < end; ++row)
-          for (int64_t i = row * perRow; i < int64_t(row + 1) * perRow; ++i) {
-            // In units of the row, so that epsilon means the same everywhere.
-            float gradient = state.gradient[i] * state.unit[row];
-            state.first[i] = beta1 * state.first[i] + (1 - beta1) * gradient;
-            state.second[i] = beta2 * state.second[i] + (1 - beta2) * gradient * gradient;
-            float change = state.first[i] / correct1 / (std::sqrt(state.second[i] / correct2) + epsilon);
-            part.values()[i] -= rate * state.unit[row] * change;
-          }
+          move(rate, state, row, part.valuesPerRow(), part.values());
       });
+  auto moveVector = [&](Moments &state, std::vector<float> &values) {
+    for (size_t k = 0; k < values.size(); ++k)
+      move(rate, state, k, 1, values);
+  };
+  for (auto &[name, state] : scaleMoments)
+    moveVector(state, weights.at(name).alpha);
+  for (auto [states, norms] : llvm::zip(normMoments, tuned.norms))
+    for (auto [state, values] : llvm::zip(states, norms))
+      moveVector(state, values);
 }
 
 std::vector<Pass> Tuner::passesOf(std::span<const size_t> sequences) const {
@@ -295,7 +423,7 @@ Expected<double> Tuner::step(int number, std::span<const size_t> sequences) {
 Error Tuner::run() {
   if (Error error = prepare())
     return error;
-  std::map<std::string, TunableWeight> before = weights;
+  TunedModel before = tuned;
   std::vector<size_t> order(options.sequences.size()), first;
   std::iota(order.begin(), order.end(), size_t(0));
   std::mt19937_64 random(options.seed);
@@ -326,12 +454,12 @@ Error Tuner::run() {
     if (Error error = (this->*part)(passes))
       return error;
   if (!(meanDivergence(passes) <= start))
-    weights = std::move(before);
+    tuned = std::move(before);
   return Error::success();
 }
 
-Error skim::tune(const BlockModel &model, std::map<std::string, TunableWeight> &weights, const TuneOptions &options) {
+Error skim::tune(const BlockModel &model, TunedModel &tuned, const TuneOptions &options) {
   if (options.sequences.empty())
     return fail("nothing to tune on", "", "sequences of tokens", "none");
-  return Tuner(model, weights, options).run();
+  return Tuner(model, tuned, options).run();
 }

@@ -344,7 +344,7 @@ bool Build::tune(const std::string &weights) {
   calibration.model = options.model;
   calibration.tokenizer = options.tokenizer;
   int64_t most = 0;
-  std::unique_ptr<BlockModel> model = openBlockModel(options.model, /*gradients=*/true, failures, &most);
+  std::unique_ptr<BlockModel> model = openBlockModel(options.model, Reverse::Norms, failures, &most);
   if (!model)
     return false;
   // Steps of two sequences, one a core on small machines; 256 tokens reach what tables can learn from.

@@ -68,8 +68,8 @@ public:
     return most && most.getInt() > 0 ? most.getInt() : 2048;
   }
 
-  std::unique_ptr<BlockModel> compile(bool gradients, std::vector<Failure> &failures) {
-    Expected<std::unique_ptr<BlockModel>> model = BlockModel::build(*module, base, gradients);
+  std::unique_ptr<BlockModel> compile(Reverse reverse, std::vector<Failure> &failures) {
+    Expected<std::unique_ptr<BlockModel>> model = BlockModel::build(*module, base, reverse);
     if (model)
       return std::move(*model);
     failures.push_back(model.failure());
@@ -90,14 +90,14 @@ private:
 };
 } // namespace
 
-std::unique_ptr<BlockModel> skim::openBlockModel(const std::string &path, bool gradients,
+std::unique_ptr<BlockModel> skim::openBlockModel(const std::string &path, Reverse reverse,
                                                  std::vector<Failure> &failures, int64_t *context) {
   RaisedModel raised(path);
   if (!raised.raise(failures))
     return nullptr;
   if (context)
     *context = raised.context();
-  return raised.compile(gradients, failures);
+  return raised.compile(reverse, failures);
 }
 
 Error skim::checkUtf8(std::string_view text, const std::string &where) {
@@ -221,7 +221,8 @@ bool skim::calibrateModel(const CalibrateModelOptions &options, CalibrateReport 
     return !failed(sequences.takeError());
   if (failed(raised.checkIds(*sequences)) || failed(checkWork(options.calibrate)))
     return false;
-  std::unique_ptr<BlockModel> model = raised.compile(options.calibrate.gradients, failures);
+  std::unique_ptr<BlockModel> model =
+      raised.compile(options.calibrate.gradients ? Reverse::Hidden : Reverse::None, failures);
   if (!model)
     return false;
   CalibrateOptions calibrateOptions = options.calibrate;

@@ -3,10 +3,11 @@
 #include "TuneWeights.h"
 
 #include "skim/Analysis/WeightReader.h"
+#include "skim/LM/LMOps.h"
 #include "skim/Quantize/Sensitivity.h"
 #include "skim/Quantize/Statistics.h"
 #include "skim/Skim/SkimOps.h"
-#include "skim/Support/Float16.h"
+#include "skim/Support/StoredFloat.h"
 #include "skim/Transforms/QuantizeWeights.h"
 #include "llvm/Support/Endian.h"
 
@@ -24,8 +25,15 @@ struct StoredPart {
   std::vector<uint64_t> offsets; // of the components
 };
 
+/// A vector of floats in the file.
+struct StoredVector {
+  uint64_t offset = 0;
+  DType type = DType::F32;
+};
+
 struct StoredWeight {
   std::vector<StoredPart> parts;
+  std::optional<StoredVector> alpha;
 };
 
 class WeightTuner {
@@ -40,18 +48,25 @@ public:
     return descriptor < 0 ? fail("cannot open", path, "a file to change", std::strerror(errno)) : Error::success();
   }
   Error add(LinearOp linear);
+  /// The norms, which the quantized model has in the same order as the other.
+  Error addNorms(ModuleOp quantized, const BlockModel &model);
   Error store();
 
-  std::map<std::string, TunableWeight> weights;
+  TunedModel tuned;
 
 private:
   Expected<std::vector<uint8_t>> read(Value component) const;
+  Expected<std::vector<float>> readVector(Value component, StoredVector &stored) const;
+  Error write(const std::vector<uint8_t> &bytes, uint64_t offset) const;
+  /// Also rounds `values` to what the file then holds.
+  Error writeVector(const StoredVector &stored, std::vector<float> &values) const;
   Error addLeaf(Attribute leaf, ArrayRef<Value> components, int64_t rows, int64_t columns, std::vector<uint32_t> places,
                 TunableWeight &weight, StoredWeight &stored);
 
   std::string path;
   int descriptor = -1;
   std::map<std::string, StoredWeight> storedOf;
+  std::vector<std::vector<StoredVector>> storedNorms; // as tuned.norms
 };
 } // namespace
 
@@ -70,6 +85,69 @@ Expected<std::vector<uint8_t>> WeightTuner::read(Value component) const {
   if (::pread(descriptor, bytes.data(), bytes.size(), external.getOffset()) != static_cast<ssize_t>(bytes.size()))
     return fail("cannot read", path, std::to_string(bytes.size()) + " bytes", std::strerror(errno));
   return bytes;
+}
+
+Expected<std::vector<float>> WeightTuner::readVector(Value component, StoredVector &stored) const {
+  Expected<std::vector<uint8_t>> bytes = read(component);
+  if (!bytes)
+    return bytes.takeError();
+  Type element = getElementTypeOrSelf(component.getType());
+  stored.type = element.isF16() ? DType::F16 : element.isBF16() ? DType::BF16 : DType::F32;
+  stored.offset = component.getDefiningOp<ExternalOp>().getOffset();
+  std::vector<float> values(bytes->size() / dtypeSize(stored.type));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = loadFloat(stored.type, bytes->data() + i * dtypeSize(stored.type));
+  return values;
+}
+
+Error WeightTuner::write(const std::vector<uint8_t> &bytes, uint64_t offset) const {
+  if (::pwrite(descriptor, bytes.data(), bytes.size(), offset) != static_cast<ssize_t>(bytes.size()))
+    return fail("cannot write", path, std::to_string(bytes.size()) + " bytes", std::strerror(errno));
+  return Error::success();
+}
+
+Error WeightTuner::writeVector(const StoredVector &stored, std::vector<float> &values) const {
+  std::vector<uint8_t> bytes(values.size() * dtypeSize(stored.type));
+  for (size_t i = 0; i < values.size(); ++i) {
+    storeFloat(stored.type, values[i], bytes.data() + i * dtypeSize(stored.type));
+    values[i] = loadFloat(stored.type, bytes.data() + i * dtypeSize(stored.type));
+  }
+  return write(bytes, stored.offset);
+}
+
+Error WeightTuner::addNorms(ModuleOp quantized, const BlockModel &model) {
+  SmallVector<Value> scales;
+  DenseMap<Value, int> users;
+  quantized.walk([&](lm::RMSNormOp norm) {
+    Value scale = norm.getWeight();
+    if (auto convert = scale.getDefiningOp<ConvertOp>())
+      scale = convert.getInput();
+    scales.push_back(scale);
+    ++users[scale];
+  });
+  size_t next = 0;
+  for (size_t part = 0; part < model.parts(); ++part) {
+    tuned.norms.emplace_back();
+    storedNorms.emplace_back();
+    for (const PartNorm &norm : model.norms(part)) {
+      std::vector<float> &values = tuned.norms.back().emplace_back();
+      StoredVector &stored = storedNorms.back().emplace_back();
+      Value scale = next < scales.size() ? scales[next] : Value();
+      ++next;
+      if (!scale || !norm.weight || users[scale] > 1 || !scale.getDefiningOp<ExternalOp>())
+        continue;
+      Expected<std::vector<float>> read = readVector(scale, stored);
+      if (!read)
+        return read.takeError();
+      values = std::move(*read);
+      if (values.size() != size_t(norm.channels))
+        return fail("cannot tune", path, "norm " + std::to_string(next) + " of " + std::to_string(norm.channels),
+                    std::to_string(values.size()));
+    }
+  }
+  return next == scales.size() ? Error::success()
+                               : fail("cannot tune", path, std::to_string(next) + " norms, as the model has",
+                                      std::to_string(scales.size()));
 }
 
 Error WeightTuner::addLeaf(Attribute leaf, ArrayRef<Value> components, int64_t rows, int64_t columns,
@@ -100,7 +178,7 @@ Error WeightTuner::add(LinearOp linear) {
   Attribute term = getEncoding(type);
   auto assemble = linear.getWeight().getDefiningOp<AssembleOp>();
   // The head belongs to the embeddings, whose gradient nobody computes.
-  if (!term || !assemble || name.empty() || name == "lm_head" || weights.count(name))
+  if (!term || !assemble || name.empty() || name == "lm_head" || tuned.weights.count(name))
     return Error::success();
   SmallVector<Value> components(assemble.getComponents());
   TunableWeight weight;
@@ -108,11 +186,11 @@ Error WeightTuner::add(LinearOp linear) {
   weight.rows = type.getDimSize(0);
   weight.columns = type.getDimSize(1);
   if (auto scaled = dyn_cast<ScaledAttr>(term)) {
-    Expected<std::vector<uint8_t>> bytes = read(components.pop_back_val());
-    if (!bytes)
-      return bytes.takeError();
-    for (int64_t k = 0; k < weight.columns; ++k)
-      weight.alpha.push_back(f16ToF32(llvm::support::endian::read16le(bytes->data() + 2 * k)));
+    stored.alpha.emplace();
+    Expected<std::vector<float>> alpha = readVector(components.pop_back_val(), *stored.alpha);
+    if (!alpha)
+      return alpha.takeError();
+    weight.alpha = std::move(*alpha);
     term = scaled.getInner();
   }
   std::vector<uint32_t> places(weight.rows);
@@ -144,20 +222,29 @@ Error WeightTuner::add(LinearOp linear) {
     left = left.drop_front(used);
     first += count;
   }
-  weights.emplace(name, std::move(weight));
+  tuned.weights.emplace(name, std::move(weight));
   storedOf.emplace(name, std::move(stored));
   return Error::success();
 }
 
 Error WeightTuner::store() {
-  for (auto &[name, stored] : storedOf)
-    for (auto [part, trained] : llvm::zip(stored.parts, weights.at(name).parts)) {
+  for (auto &[name, stored] : storedOf) {
+    TunableWeight &weight = tuned.weights.at(name);
+    for (auto [part, trained] : llvm::zip(stored.parts, weight.parts)) {
       trained.store(part.matrix);
       for (auto [component, offset] : llvm::zip(part.matrix.components, part.offsets))
-        if (::pwrite(descriptor, component.bytes.data(), component.bytes.size(), offset) !=
-            static_cast<ssize_t>(component.bytes.size()))
-          return fail("cannot write", path, std::to_string(component.bytes.size()) + " bytes", std::strerror(errno));
+        if (Error error = write(component.bytes, offset))
+          return error;
     }
+    if (stored.alpha)
+      if (Error error = writeVector(*stored.alpha, weight.alpha))
+        return error;
+  }
+  for (auto [places, norms] : llvm::zip(storedNorms, tuned.norms))
+    for (auto [place, values] : llvm::zip(places, norms))
+      if (!values.empty())
+        if (Error error = writeVector(place, values))
+          return error;
   return Error::success();
 }
 
@@ -226,11 +313,13 @@ Error skim::tuneWeights(ModuleOp quantized, const std::string &weights, const st
   });
   if (failure)
     return failure;
-  if (tuner.weights.empty())
+  if (tuner.tuned.weights.empty())
     return fail("nothing to tune", "--tune", "linears in uniform or codebook formats", "none");
-  if (Error error = tune(model, tuner.weights, options))
+  if (Error error = tuner.addNorms(quantized, model))
+    return error;
+  if (Error error = tune(model, tuner.tuned, options))
     return error;
   if (Error error = tuner.store())
     return error;
-  return judge(quantized, tuner.weights, statistics, model, options.threads);
+  return judge(quantized, tuner.tuned.weights, statistics, model, options.threads);
 }

@@ -9,8 +9,8 @@
 
 namespace skim {
 
-/// Tunes the tables and scales of all linears of `quantized`, whose externals
-/// lie in the file `weights`, and writes them there in their stored types.
+/// Tunes the tables, scales and scaling vectors of all linears of `quantized`, whose
+/// externals lie in the file `weights`, and its norms, and writes them there in their stored types.
 /// Formats without such numbers (dense, block_float, planes) stay as they are.
 /// The linears' errors in the ledger become those of the tuned weights, with
 /// `statistics` (a file, or empty) also those of outputs and loss.

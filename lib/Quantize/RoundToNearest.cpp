@@ -1,7 +1,7 @@
 #include "skim/Quantize/RoundToNearest.h"
-#include "StoredFloat.h"
 #include "UniformGrid.h"
 #include "skim/Quantize/BitPacking.h"
+#include "skim/Support/StoredFloat.h"
 #include "skim/Support/Threads.h"
 
 using namespace skim;

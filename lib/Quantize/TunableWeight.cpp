@@ -1,8 +1,8 @@
 #include "skim/Quantize/TunableWeight.h"
 
-#include "StoredFloat.h"
 #include "TableRounding.h"
 #include "skim/Quantize/BitPacking.h"
+#include "skim/Support/StoredFloat.h"
 #include "skim/Support/Threads.h"
 
 #include <algorithm>

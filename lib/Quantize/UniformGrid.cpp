@@ -1,7 +1,7 @@
 #include "UniformGrid.h"
-#include "StoredFloat.h"
 #include "skim/Quantize/BitPacking.h"
 #include "skim/Support/Float16.h"
+#include "skim/Support/StoredFloat.h"
 #include "skim/Support/Threads.h"
 
 #include <bit>

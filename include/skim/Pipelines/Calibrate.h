@@ -12,7 +12,7 @@ namespace skim {
 /// Imports and raises `model` (ONNX) and compiles its parts, for calibration and
 /// tuning. Null with `failures` where something is unsupported. `context`, if not
 /// null, receives the most tokens of a text.
-std::unique_ptr<BlockModel> openBlockModel(const std::string &model, bool gradients, std::vector<Failure> &failures,
+std::unique_ptr<BlockModel> openBlockModel(const std::string &model, Reverse reverse, std::vector<Failure> &failures,
                                            int64_t *context = nullptr);
 
 struct CalibrateModelOptions {

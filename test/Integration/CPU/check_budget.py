@@ -138,6 +138,20 @@ tuned = digest("b")
 quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.05, "--threads", 7)
 check(digest("b") == tuned, "tuned on 7 threads")
 
+# Tables, scaling vectors and norms are trained; codes, embeddings and positions stay.
+def stored(name):
+    with open(name + ".skim/weights.safetensors", "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        data = file.read()
+    return {name: data[slice(*entry["data_offsets"])] for name, entry in header.items() if not name.startswith("__")}
+quantize("b", "--bits", 6.5, "--as-published", "--stats", "stats")
+quantize("c", "--bits", 6.5, "--as-published", "--stats", "stats", "--token-ids", "ids", "--tune", 4)
+old, new = stored("b"), stored("c")
+trained = {name for name in old if old[name] != new[name]}
+vectors = [name for name in old if name.startswith("constant")]
+check(len(vectors) == 6 and len(trained & set(vectors)) == 5, vectors, trained)  # all but rotary frequencies
+check(trained == {name for name in old if name.endswith((".table", ".alpha"))} | trained & set(vectors), trained)
+
 # The comparison: a table, CSV, JSON and, with matplotlib, a picture. One pass over every text for all packages.
 with open("other", "w") as file:
     file.write("".join(f"{i} more of the lines, in another order and shape; {i * 7 % 31}\n" for i in range(200)))

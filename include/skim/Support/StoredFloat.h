@@ -1,6 +1,6 @@
 //===- StoredFloat.h - numbers in the types that components have -*- C++ -*-===//
-#ifndef SKIM_LIB_QUANTIZE_STOREDFLOAT_H
-#define SKIM_LIB_QUANTIZE_STOREDFLOAT_H
+#ifndef SKIM_SUPPORT_STOREDFLOAT_H
+#define SKIM_SUPPORT_STOREDFLOAT_H
 
 #include "skim/Support/Float16.h"
 #include "skim/Support/Safetensors.h"
@@ -33,4 +33,4 @@ inline void storeFloat(DType type, float value, uint8_t *out) {
 
 } // namespace skim
 
-#endif // SKIM_LIB_QUANTIZE_STOREDFLOAT_H
+#endif // SKIM_SUPPORT_STOREDFLOAT_H
