@@ -36,9 +36,9 @@ struct TuneOptions {
   /// Adam's (0.9, 0.95), in units of the root mean square of its row's quantization
   /// error: about as far as a value moves in a step. Rows of many bits are exact
   /// already, and move little. Norms and scaling vectors move by this share of
-  /// their own value and of the relative error. Falls by a cosine to a tenth. Five times the
+  /// their own value and of the relative error. Falls by a cosine to a tenth. Ten times the
   /// default spoils a model of 135M at once, and does not recover in 30 steps.
-  float rate = 0.01f;
+  float rate = 0.005f;
   uint64_t seed = 0;
   unsigned threads = 0; ///< 0: all CPUs; the result does not depend on it
   /// Told after every step: its number from 1 and the mean divergence of its tokens before it.
