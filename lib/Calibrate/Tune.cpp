@@ -92,10 +92,13 @@ private:
   std::map<std::string, std::vector<Moments>> moments; // by layer and part of it
   std::map<std::string, Moments> scaleMoments;         // by layer with a scaling vector
   std::vector<std::vector<Moments>> normMoments;       // as tuned.norms
+  float relativeError = 0;                             // mean of the tuned layers, see TuneOptions::rate
 };
 } // namespace
 
 static constexpr float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f;
+/// What is worse than this, at 2 bits and below, is not trained faster.
+static constexpr float mostError = 0.5f;
 /// Steps until the rate is reached.
 static constexpr int warmSteps = 5;
 /// Rows of values that a thread takes at once.
@@ -112,6 +115,7 @@ Error Tuner::prepare() {
   tuned.norms.resize(model.parts());
   normMoments.resize(model.parts());
   Squares whole;
+  double sum = 0;
   for (size_t part = 0; part < model.parts(); ++part) {
     Squares squares;
     if (part < model.head()) {
@@ -144,6 +148,7 @@ Error Tuner::prepare() {
         if (!found->second.alpha.empty())
           setUnits(scaleMoments[layer.name], found->second.alpha, 0, ofLayer.relative());
         squares += ofLayer;
+        sum += ofLayer.relative();
       }
       whole += squares;
     } else {
@@ -157,6 +162,7 @@ Error Tuner::prepare() {
       setUnits(normMoments[part][i], tuned.norms[part][i], model.norms(part)[i].offset, squares.relative());
     }
   }
+  relativeError = weights.empty() ? 0 : std::min(mostError, static_cast<float>(sum / double(weights.size())));
   return Error::success();
 }
 
@@ -367,7 +373,7 @@ void Tuner::move(const Rate &rate, Moments &state, size_t row, int64_t perRow, s
 void Tuner::update(int number) {
   float progress = options.steps > 1 ? float(number - 1) / float(options.steps - 1) : 0;
   // Adam's first steps go by the whole rate whatever the gradient is: they are shorter.
-  Rate rate = {options.rate * (0.55f + 0.45f * std::cos(3.14159265f * progress)) *
+  Rate rate = {options.rate * relativeError * (0.55f + 0.45f * std::cos(3.14159265f * progress)) *
                    std::min(1.0f, float(number) / float(warmSteps)),
                1 - std::pow(beta1, float(number)), 1 - std::pow(beta2, float(number))};
   for (auto &[name, weight] : weights)

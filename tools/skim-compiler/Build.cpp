@@ -264,7 +264,9 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
       ->add_option("--tune", options->build.tuneSteps,
                    "steps of training tables and scales on --text or --token-ids (default: 40 for auto, 0: none)")
       ->check(CLI::Range(0, 100000));
-  command->add_option("--tune-rate", options->build.tuneRate, "how far a value moves in a step, of its row's error")
+  command
+      ->add_option("--tune-rate", options->build.tuneRate,
+                   "how far a value moves in a step, of its row's error times the model's relative one")
       ->check(CLI::Range(1e-6f, 1.0f));
   command->add_option("--seed", options->build.calibration.seed, "which windows of the texts (0: the first)");
   command->add_flag("--dry-run", options->dryRun, "only say what would be stored: a line a layer on standard output");

@@ -125,17 +125,17 @@ for options in ([], ["--no-mixing"], ["--no-alpha"], ["--no-mixing", "--no-alpha
 # Tuning brings the model nearer to the one that it is trained on, the same on any number of threads.
 codebooks = divergence("c")
 before = quantize("b", "--bits", 3, "--stats", "stats", "--method", "skim")
-after = quantize("b", "--bits", 3, "--stats", "stats", "--method", "skim", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.05)
+after = quantize("b", "--bits", 3, "--stats", "stats", "--method", "skim", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.4)
 # The ledger tells of the tuned weights.
 for old, new in zip(before["layers"], after["layers"]):
     if old["kind"] == "linear" and old["name"] != "lm_head":
         for key in ("error", "output_error", "loss_error"):
             check(0.2 < new[key] / old[key] < 5 and new[key] != old[key], key, old, new)
 check(divergence("b") < 0.9 * codebooks, codebooks, divergence("b"))
-quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.05)
+quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.4)
 check(divergence("b") < three, three, divergence("b"))
 tuned = digest("b")
-quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.05, "--threads", 7)
+quantize("b", "--bits", 3, "--stats", "stats", "--token-ids", "ids", "--tune", 12, "--tune-rate", 0.4, "--threads", 7)
 check(digest("b") == tuned, "tuned on 7 threads")
 
 # Tables, scaling vectors and norms are trained; codes, embeddings and positions stay.
