@@ -34,6 +34,11 @@ struct Moments {
   }
 };
 
+/// A part's weights, the model's and with what is quantized of them.
+struct BothWeights {
+  PartWeights dense, student;
+};
+
 /// How far a step goes, and Adam's corrections in it.
 struct Rate {
   float rate, correct1, correct2;
@@ -76,6 +81,8 @@ private:
   static void move(const Rate &rate, Moments &state, size_t row, int64_t perRow, std::vector<float> &values);
   /// A part's weights, with the quantized ones in place of the model's.
   Expected<PartWeights> quantized(size_t part, const PartWeights &dense) const;
+  /// A part's weights as the model has them, and quantized.
+  Expected<BothWeights> load(size_t part) const;
   /// The norms alone, in place.
   void setNorms(size_t part, PartWeights &student) const;
   void eachPass(std::vector<Pass> &passes, const std::function<void(Pass &)> &body) const {
@@ -119,17 +126,15 @@ Error Tuner::prepare() {
   for (size_t part = 0; part < model.parts(); ++part) {
     Squares squares;
     if (part < model.head()) {
-      Expected<PartWeights> dense = model.load(part);
-      if (!dense)
-        return dense.takeError();
-      Expected<PartWeights> student = quantized(part, *dense);
-      if (!student)
-        return student.takeError();
+      Expected<BothWeights> both = load(part);
+      if (!both)
+        return both.takeError();
+      const auto &[dense, student] = *both;
       for (const PartLayer &layer : model.layers(part)) {
         auto found = weights.find(layer.name);
         if (found == weights.end())
           continue;
-        const float *exact = dense->arrays[layer.weight].data(), *decoded = student->arrays[layer.weight].data();
+        const float *exact = dense.arrays[layer.weight].data(), *decoded = student.arrays[layer.weight].data();
         Squares ofLayer;
         for (TunablePart &values : found->second.parts) {
           Moments state;
@@ -166,6 +171,16 @@ Error Tuner::prepare() {
   return Error::success();
 }
 
+Expected<BothWeights> Tuner::load(size_t part) const {
+  Expected<PartWeights> dense = model.load(part);
+  if (!dense)
+    return dense.takeError();
+  Expected<PartWeights> student = quantized(part, *dense);
+  if (!student)
+    return student.takeError();
+  return BothWeights{std::move(*dense), std::move(*student)};
+}
+
 void Tuner::setNorms(size_t part, PartWeights &student) const {
   for (auto [norm, values] : llvm::zip(model.norms(part), tuned.norms[part]))
     if (norm.weight && !values.empty())
@@ -198,16 +213,13 @@ Error Tuner::forward(std::vector<Pass> &passes) {
     pass.teacher = pass.next = pass.hidden[0];
   });
   for (size_t part = 0; part < model.head(); ++part) {
-    Expected<PartWeights> dense = model.load(part);
-    if (!dense)
-      return dense.takeError();
-    Expected<PartWeights> student = quantized(part, *dense);
-    if (!student)
-      return student.takeError();
+    Expected<BothWeights> both = load(part);
+    if (!both)
+      return both.takeError();
     eachPass(passes, [&](Pass &pass) {
-      model.forward(part, *dense, pass.tokens, pass.teacher.data(), pass.next.data());
+      model.forward(part, both->dense, pass.tokens, pass.teacher.data(), pass.next.data());
       std::swap(pass.teacher, pass.next);
-      model.forward(part, *student, pass.tokens, pass.hidden[part].data(), pass.hidden[part + 1].data());
+      model.forward(part, both->student, pass.tokens, pass.hidden[part].data(), pass.hidden[part + 1].data());
     });
   }
   return Error::success();
@@ -311,12 +323,9 @@ void Tuner::scaleGradient(const PartLayer &layer, const std::vector<float> &alph
 /// Gradients of all values, summed over sequences in their order.
 Error Tuner::backward(std::vector<Pass> &passes) {
   for (size_t part = model.head(); part-- > 0;) {
-    Expected<PartWeights> dense = model.load(part);
-    if (!dense)
-      return dense.takeError();
-    Expected<PartWeights> student = quantized(part, *dense);
-    if (!student)
-      return student.takeError();
+    Expected<BothWeights> both = load(part);
+    if (!both)
+      return both.takeError();
     const std::vector<PartLayer> &layers = model.layers(part);
     eachPass(passes, [&](Pass &pass) {
       size_t count = pass.tokens.size();
@@ -332,8 +341,8 @@ Error Tuner::backward(std::vector<Pass> &passes) {
         dz.push_back(values.data());
       }
       pass.next.resize(pass.adjoint.size());
-      model.backward(part, *student, pass.tokens, pass.hidden[part].data(), pass.adjoint.data(), pass.next.data(), x,
-                     dz, normsOf(part, pass));
+      model.backward(part, both->student, pass.tokens, pass.hidden[part].data(), pass.adjoint.data(), pass.next.data(),
+                     x, dz, normsOf(part, pass));
       std::swap(pass.adjoint, pass.next);
     });
     for (size_t index = 0; index < layers.size(); ++index) {
@@ -351,7 +360,8 @@ Error Tuner::backward(std::vector<Pass> &passes) {
         });
       }
       if (!weight.alpha.empty())
-        scaleGradient(layer, weight.alpha, gradient, student->arrays[layer.weight], scaleMoments[layer.name].gradient);
+        scaleGradient(layer, weight.alpha, gradient, both->student.arrays[layer.weight],
+                      scaleMoments[layer.name].gradient);
     }
     gatherNorms(part, passes);
   }
