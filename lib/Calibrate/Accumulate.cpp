@@ -37,11 +37,9 @@ static int64_t momentElements(int64_t k) {
   return count;
 }
 
-Expected<PartSums> PartSums::create(const std::string &path, const BlockModel &model, size_t part, int groups,
-                                    GradientSums gradients) {
+Expected<PartSums> PartSums::create(const std::string &path, const std::vector<PartLayer> &layers,
+                                    const std::vector<PartInput> &inputs, int groups, GradientSums gradients) {
   const bool guided = gradients != GradientSums::None, all = gradients == GradientSums::All;
-  const std::vector<PartLayer> &layers = model.layers(part);
-  const std::vector<PartInput> &inputs = model.inputs(part);
   int64_t elements = 0;
   for (const PartInput &input : inputs)
     elements += momentElements(input.columns);
@@ -178,8 +176,8 @@ Error PartSums::derive(SequenceObservation &one) const {
     }
   }
   for (size_t l = 0; gradients != GradientSums::None && l < layers.size(); ++l)
-    for (double sum : one.outputSquares[l])
-      if (!std::isfinite(sum))
+    for (double sum : one.outputSquares[l]) // NaN and what f32 moments cannot hold
+      if (!(sum <= std::numeric_limits<float>::max()))
         return fail("a gradient is no number", layers[l].name, "finite gradients", std::to_string(sum));
   return Error::success();
 }

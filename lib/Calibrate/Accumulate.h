@@ -36,8 +36,9 @@ enum class GradientSums {
 /// sequences: the bytes do not depend on threads or on how sequences are batched.
 class PartSums {
 public:
-  static Expected<PartSums> create(const std::string &path, const BlockModel &model, size_t part, int groups,
-                                   GradientSums gradients);
+  /// Sums of a part's layers and inputs. `path`: the scratch file.
+  static Expected<PartSums> create(const std::string &path, const std::vector<PartLayer> &layers,
+                                   const std::vector<PartInput> &inputs, int groups, GradientSums gradients);
 
   /// Makes room for a sequence.
   void prepare(SequenceObservation &one, int64_t tokens) const;

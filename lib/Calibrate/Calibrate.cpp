@@ -161,7 +161,8 @@ Error Run::collect(size_t part, const std::function<void(size_t s, SequenceObser
   GradientSums gradients = !options.gradients     ? GradientSums::None
                            : part == model.head() ? GradientSums::Outputs
                                                   : GradientSums::All;
-  Expected<PartSums> sums = PartSums::create(work.file("sums"), model, part, options.groups, gradients);
+  Expected<PartSums> sums =
+      PartSums::create(work.file("sums"), model.layers(part), model.inputs(part), options.groups, gradients);
   if (!sums)
     return sums.takeError();
   int64_t longest = 0;

@@ -61,12 +61,18 @@ public:
   Error run();
 
 private:
+  /// The state of every value, and the units that it is trained in.
   Error prepare();
+  /// The same of a part's layers. Adds their squares, and their relative errors to `relative`.
+  Expected<Squares> prepareLayers(size_t part, double &relative);
+  Squares prepareLayer(const PartLayer &layer, TunableWeight &weight, const BothWeights &both);
+  void prepareNorms(size_t part, float relative);
   std::vector<Pass> passesOf(std::span<const size_t> sequences) const;
   /// Trains on these sequences; their divergence before.
   Expected<double> step(int number, std::span<const size_t> sequences);
   Error forward(std::vector<Pass> &passes);
-  Error head(std::vector<Pass> &passes);
+  /// Divergences, from the hidden states; to be trained on: the adjoints of these and of the head's norms, too.
+  Error head(std::vector<Pass> &passes, bool train);
   Error backward(std::vector<Pass> &passes);
   /// The gradient of a weight [rows, columns] from the adjoints of its outputs.
   std::vector<float> gradientOf(const PartLayer &layer, size_t index, const std::vector<Pass> &passes) const;
@@ -118,56 +124,66 @@ static void setUnits(Moments &state, const std::vector<float> &values, float off
     state.unit.push_back(std::fabs(value + offset) * relative);
 }
 
+Squares Tuner::prepareLayer(const PartLayer &layer, TunableWeight &weight, const BothWeights &both) {
+  const float *exact = both.dense.arrays[layer.weight].data(), *decoded = both.student.arrays[layer.weight].data();
+  Squares sum;
+  for (TunablePart &values : weight.parts) {
+    Moments state;
+    state.resize(values.values().size());
+    for (int64_t stored = 0; stored < values.numRows(); ++stored) {
+      Squares row;
+      for (int64_t at = values.rowOf(stored) * layer.columns, end = at + layer.columns; at < end; ++at)
+        row += {(double(decoded[at]) - exact[at]) * (double(decoded[at]) - exact[at]), double(exact[at]) * exact[at]};
+      state.unit.push_back(static_cast<float>(std::sqrt(row.errors / double(std::max<int64_t>(1, layer.columns)))));
+      sum += row;
+    }
+    moments[layer.name].push_back(std::move(state));
+  }
+  if (!weight.alpha.empty())
+    setUnits(scaleMoments[layer.name], weight.alpha, 0, sum.relative());
+  return sum;
+}
+
+Expected<Squares> Tuner::prepareLayers(size_t part, double &relative) {
+  Expected<BothWeights> both = load(part);
+  if (!both)
+    return both.takeError();
+  Squares sum;
+  for (const PartLayer &layer : model.layers(part))
+    if (auto found = weights.find(layer.name); found != weights.end()) {
+      Squares ofLayer = prepareLayer(layer, found->second, *both);
+      sum += ofLayer;
+      relative += ofLayer.relative();
+    }
+  return sum;
+}
+
+void Tuner::prepareNorms(size_t part, float relative) {
+  const std::vector<PartNorm> &norms = model.norms(part);
+  tuned.norms[part].resize(norms.size());
+  normMoments[part].resize(norms.size());
+  for (size_t i = 0; i < norms.size(); ++i) {
+    if (!norms[i].weight)
+      tuned.norms[part][i].clear();
+    setUnits(normMoments[part][i], tuned.norms[part][i], norms[i].offset, relative);
+  }
+}
+
 Error Tuner::prepare() {
   tuned.norms.resize(model.parts());
   normMoments.resize(model.parts());
   Squares whole;
-  double sum = 0;
-  for (size_t part = 0; part < model.parts(); ++part) {
-    Squares squares;
-    if (part < model.head()) {
-      Expected<BothWeights> both = load(part);
-      if (!both)
-        return both.takeError();
-      const auto &[dense, student] = *both;
-      for (const PartLayer &layer : model.layers(part)) {
-        auto found = weights.find(layer.name);
-        if (found == weights.end())
-          continue;
-        const float *exact = dense.arrays[layer.weight].data(), *decoded = student.arrays[layer.weight].data();
-        Squares ofLayer;
-        for (TunablePart &values : found->second.parts) {
-          Moments state;
-          state.resize(values.values().size());
-          for (int64_t stored = 0; stored < values.numRows(); ++stored) {
-            Squares row;
-            for (int64_t at = values.rowOf(stored) * layer.columns, end = at + layer.columns; at < end; ++at)
-              row += {(double(decoded[at]) - exact[at]) * (double(decoded[at]) - exact[at]),
-                      double(exact[at]) * exact[at]};
-            state.unit.push_back(
-                static_cast<float>(std::sqrt(row.errors / double(std::max<int64_t>(1, layer.columns)))));
-            ofLayer += row;
-          }
-          moments[layer.name].push_back(std::move(state));
-        }
-        if (!found->second.alpha.empty())
-          setUnits(scaleMoments[layer.name], found->second.alpha, 0, ofLayer.relative());
-        squares += ofLayer;
-        sum += ofLayer.relative();
-      }
-      whole += squares;
-    } else {
-      squares = whole;
-    }
-    tuned.norms[part].resize(model.norms(part).size());
-    normMoments[part].resize(model.norms(part).size());
-    for (size_t i = 0; i < model.norms(part).size(); ++i) {
-      if (!model.norms(part)[i].weight)
-        tuned.norms[part][i].clear();
-      setUnits(normMoments[part][i], tuned.norms[part][i], model.norms(part)[i].offset, squares.relative());
-    }
+  double relative = 0;
+  for (size_t part = 0; part < model.head(); ++part) {
+    Expected<Squares> squares = prepareLayers(part, relative);
+    if (!squares)
+      return squares.takeError();
+    prepareNorms(part, squares->relative());
+    whole += *squares;
   }
-  relativeError = weights.empty() ? 0 : std::min(mostError, static_cast<float>(sum / double(weights.size())));
+  for (size_t part = model.head(); part < model.parts(); ++part)
+    prepareNorms(part, whole.relative());
+  relativeError = weights.empty() ? 0 : std::min(mostError, static_cast<float>(relative / double(weights.size())));
   return Error::success();
 }
 
@@ -244,7 +260,7 @@ static double divergence(const float *target, float *logits, int64_t vocabulary,
   return sum;
 }
 
-Error Tuner::head(std::vector<Pass> &passes) {
+Error Tuner::head(std::vector<Pass> &passes, bool train) {
   Expected<PartWeights> dense = model.load(model.head());
   if (!dense)
     return dense.takeError();
@@ -265,11 +281,14 @@ Error Tuner::head(std::vector<Pass> &passes) {
     for (size_t i = 0; i < count; ++i)
       pass.divergence += divergence(pass.target.data() + i * vocabulary, pass.logits.data() + i * vocabulary,
                                     vocabulary, 1.0f / static_cast<float>(tokens));
+    if (!train)
+      return;
     pass.adjoint.resize(count * model.hiddenSize());
     model.logitsBackward(*dense, count, pass.hidden[model.head()].data(), pass.logits.data(), pass.adjoint.data(),
                          normsOf(model.head(), pass));
   });
-  gatherNorms(model.head(), passes);
+  if (train)
+    gatherNorms(model.head(), passes);
   return Error::success();
 }
 
@@ -423,9 +442,12 @@ static double meanDivergence(const std::vector<Pass> &passes) {
 
 Expected<double> Tuner::step(int number, std::span<const size_t> sequences) {
   std::vector<Pass> passes = passesOf(sequences);
-  for (auto part : {&Tuner::forward, &Tuner::head, &Tuner::backward})
-    if (Error error = (this->*part)(passes))
-      return error;
+  if (Error error = forward(passes))
+    return error;
+  if (Error error = head(passes, /*train=*/true))
+    return error;
+  if (Error error = backward(passes))
+    return error;
   double divergence = meanDivergence(passes);
   if (!std::isfinite(divergence))
     return fail("tuning diverged", "step " + std::to_string(number), "a finite divergence", std::to_string(divergence),
@@ -466,9 +488,10 @@ Error Tuner::run() {
   }
   // A rate that is too high for a model must not cost it anything.
   std::vector<Pass> passes = passesOf(first);
-  for (auto part : {&Tuner::forward, &Tuner::head})
-    if (Error error = (this->*part)(passes))
-      return error;
+  if (Error error = forward(passes))
+    return error;
+  if (Error error = head(passes, /*train=*/false))
+    return error;
   if (!(meanDivergence(passes) <= start))
     tuned = std::move(before);
   return Error::success();

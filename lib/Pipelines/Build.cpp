@@ -17,7 +17,7 @@
 #include "skim/Pipelines/PackageModel.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/AtomicOutput.h"
-#include "skim/Support/Json.h"
+#include "skim/Support/PackageManifest.h"
 #include "skim/Support/Sha256.h"
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/CPU/Step.h"
@@ -588,15 +588,10 @@ bool Build::import() {
 /// The quantized IR, weights and tokenizer of a package.
 bool Build::load() {
   std::string folder = options.model;
-  Expected<Json> old = parseJsonFile(folder + "/manifest.json");
+  Expected<Json> old = readPackageManifest(folder);
   if (!old)
     return !fails(old.takeError());
-  JsonCursor root(*old, folder + "/manifest.json");
-  Expected<int64_t> version = root.integer("version");
-  if (!version)
-    return !fails(version.takeError());
-  if (*version != 1)
-    return !fails(fail("package of another version", folder, "version 1", std::to_string(*version)));
+  JsonCursor root(*old, manifestPath(folder));
   if (options.compileTo && *options.compileTo < Phase::Fuse)
     return !fails(fail("phase of a package is done", folder, "--compile-to fuse, generate or package",
                        std::string(phaseName(*options.compileTo))));

@@ -6,6 +6,7 @@
 #include "skim-rt/abi.h"
 #include "skim/Skim/SkimOps.h"
 #include "skim/Support/MappedFile.h"
+#include "skim/Support/PackageManifest.h"
 #include "skim/Support/Safetensors.h"
 #include "skim/Support/Sha256.h"
 #include "skim/Tokenizer/Tokenizer.h"
@@ -368,7 +369,7 @@ Error Manifest::addDevice(const device::StepProgram &program, const GPUTarget &t
 }
 
 Error Manifest::write(const BuildOptions &options, const std::string &folder) {
-  json["version"] = 1;
+  json["version"] = packageVersion;
   json["skim"] = "0.1.0";
   json["options"] = {{"format", options.allocate.format}, {"bits", options.allocate.bits},
                      {"size", options.allocate.size},     {"method", options.method},

@@ -1,27 +1,10 @@
 #include "skim/Pipelines/PackageModel.h"
-#include "skim/Support/Sha256.h"
+#include "skim/Support/PackageManifest.h"
 
 #include "mlir/Parser/Parser.h"
 
 using namespace mlir;
 using namespace skim;
-
-Error skim::checkPackageFile(const JsonCursor &manifest, const std::string &folder, const std::string &name) {
-  Expected<JsonCursor> files = manifest.member("files");
-  if (!files)
-    return files.takeError();
-  Expected<JsonCursor> facts = files->member(name);
-  if (!facts)
-    return facts.takeError();
-  Expected<std::string> expected = facts->string("sha256"), found = sha256OfFile(folder + "/" + name);
-  if (!expected)
-    return expected.takeError();
-  if (!found)
-    return found.takeError();
-  if (*expected != *found)
-    return fail("damaged file", folder + "/" + name, "sha256 " + *expected, *found);
-  return Error::success();
-}
 
 Expected<OwningOpRef<ModuleOp>> skim::readPackageModel(const JsonCursor &manifest, const std::string &folder,
                                                        MLIRContext &context) {
@@ -41,15 +24,8 @@ Expected<OwningOpRef<ModuleOp>> skim::readPackageModel(const JsonCursor &manifes
 }
 
 Expected<OwningOpRef<ModuleOp>> skim::readPackageModel(const std::string &folder, MLIRContext &context) {
-  std::string path = folder + "/manifest.json";
-  Expected<Json> json = parseJsonFile(path);
-  if (!json)
-    return json.takeError();
-  JsonCursor manifest(*json, path);
-  Expected<int64_t> version = manifest.integer("version");
-  if (!version)
-    return version.takeError();
-  if (*version != 1)
-    return fail("package of another version", folder, "version 1", std::to_string(*version));
-  return readPackageModel(manifest, folder, context);
+  Expected<Json> manifest = readPackageManifest(folder);
+  if (!manifest)
+    return manifest.takeError();
+  return readPackageModel(JsonCursor(*manifest, manifestPath(folder)), folder, context);
 }

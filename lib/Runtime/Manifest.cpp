@@ -1,5 +1,5 @@
 #include "skim/Runtime/Manifest.h"
-#include "skim/Support/Json.h"
+#include "skim/Support/PackageManifest.h"
 #include "skim/Support/Sha256.h"
 
 #include <algorithm>
@@ -12,7 +12,6 @@ using namespace skim;
 // Bounds that no real model reaches; they keep every later product in range.
 static constexpr int64_t maxCount = int64_t(1) << 24;
 static constexpr int64_t maxBytes = int64_t(1) << 46;
-static constexpr uint64_t maxManifestBytes = uint64_t(1) << 28;
 
 int64_t Program::cacheBytesPerToken() const {
   int64_t sum = 0;
@@ -293,28 +292,11 @@ static Expected<Program> chooseProgram(const JsonCursor &targets, std::string_vi
   return fail("no CPU target in the package", targets.place(), "a target cpu:…", names, "skim compile adds targets");
 }
 
-/// The manifest's text as JSON.
-static Expected<Json> loadManifest(const std::string &folder) {
-  std::string path = folder + "/manifest.json";
-  struct stat info;
-  if (::stat(folder.c_str(), &info) != 0)
-    return fail("cannot open a package", folder, "a package folder", std::strerror(errno));
-  if (!S_ISDIR(info.st_mode))
-    return fail("cannot open a package", folder, "a package folder", "a file",
-                "skim quantize makes packages from models");
-  if (::stat(path.c_str(), &info) != 0)
-    return fail("cannot open a package", folder, "a folder with a manifest.json", std::strerror(errno));
-  if (static_cast<uint64_t>(info.st_size) > maxManifestBytes)
-    return fail("manifest is too long", path, "at most " + std::to_string(maxManifestBytes) + " bytes",
-                std::to_string(info.st_size));
-  return parseJsonFile(path);
-}
-
 Expected<std::vector<std::string>> skim::packageTargets(const std::string &folder) {
-  Expected<Json> json = loadManifest(folder);
+  Expected<Json> json = readPackageManifest(folder);
   if (!json)
     return json.takeError();
-  Expected<JsonCursor> targets = JsonCursor(*json, folder + "/manifest.json").member("targets");
+  Expected<JsonCursor> targets = JsonCursor(*json, manifestPath(folder)).member("targets");
   if (!targets)
     return targets.takeError();
   auto members = targets->members();
@@ -327,21 +309,14 @@ Expected<std::vector<std::string>> skim::packageTargets(const std::string &folde
 }
 
 Expected<Manifest> skim::readManifest(const std::string &folder, std::string_view target) {
-  std::string path = folder + "/manifest.json";
-  Expected<Json> json = loadManifest(folder);
+  std::string path = manifestPath(folder);
+  Expected<Json> json = readPackageManifest(folder);
   if (!json)
     return json.takeError();
 
   Manifest manifest;
   manifest.folder = folder;
   JsonCursor root(*json, path);
-  Expected<int64_t> version = root.integer("version");
-  if (!version)
-    return version.takeError();
-  if (*version != 1)
-    return fail("package of another version", path + " /version", "1", std::to_string(*version),
-                "rebuild the package with this skim, or run it with a newer one");
-
   if (std::optional<JsonCursor> model = root.find("model")) {
     if (!model->isObject())
       return model->mismatch("an object");

@@ -10,7 +10,7 @@
 
 #include "Command.h"
 #include "skim/Support/AtomicOutput.h"
-#include "skim/Support/Json.h"
+#include "skim/Support/PackageManifest.h"
 #include "skim/Support/Resources.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/FileSystem.h"
@@ -154,10 +154,10 @@ Expected<std::vector<Json>> Comparison::evaluate(const std::vector<std::string> 
 
 /// What a package is and how good it is.
 Expected<Json> Comparison::row(const std::string &method, double bits, const std::string &package, Json scores) const {
-  Expected<Json> manifest = parseJsonFile(package + "/manifest.json");
+  Expected<Json> manifest = readPackageManifest(package);
   if (!manifest)
     return manifest.takeError();
-  JsonCursor root(*manifest, package + "/manifest.json");
+  JsonCursor root(*manifest, manifestPath(package));
   Expected<double> trueBits = root.number("bits");
   Expected<JsonCursor> bytes = root.member("bytes");
   Expected<int64_t> total = bytes ? bytes->integer("total") : Expected<int64_t>(bytes.takeError());
@@ -177,7 +177,7 @@ std::string Comparison::packageOf(const std::string &method, double bits) const 
 Error Comparison::make(const std::string &method, double bits) {
   std::string package = packageOf(method, bits);
   std::error_code code;
-  if (options.resume && std::filesystem::exists(package + "/manifest.json", code))
+  if (options.resume && std::filesystem::exists(manifestPath(package), code))
     return Error::success();
   std::fprintf(stderr, "%s at %.4g bits\n", method.c_str(), bits);
   bool single = method == "rtn" || method == "gptq" || method == "awq" || method == "kmeans";
@@ -378,7 +378,7 @@ Error Comparison::run() {
     return fail("cannot create folder", options.output, "a folder to write to", code.message());
   base = options.output + "/base.skim";
   std::error_code code;
-  if (!options.resume || !std::filesystem::exists(base + "/manifest.json", code))
+  if (!options.resume || !std::filesystem::exists(manifestPath(base), code))
     if (Error error = call("skim-compiler", {"compile", options.model, "-o", base, "--target", options.target}, ""))
       return error;
   printHead();

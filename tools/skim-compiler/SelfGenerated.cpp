@@ -4,8 +4,8 @@
 
 #include "Command.h"
 #include "skim/Pipelines/Build.h"
-#include "skim/Support/Json.h"
 #include "skim/Support/MappedFile.h"
+#include "skim/Support/PackageManifest.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Program.h"
@@ -63,11 +63,10 @@ Expected<std::vector<std::vector<int32_t>>> skim::tool::generateSequences(const 
   if (!buildPackage(build, report, failures))
     return failures.empty() ? Error(fail("the build failed")) : Error(failures.front());
 
-  std::string place = build.output + "/manifest.json";
-  Expected<Json> manifest = parseJsonFile(place);
+  Expected<Json> manifest = readPackageManifest(build.output);
   if (!manifest)
     return manifest.takeError();
-  JsonCursor root(*manifest, place);
+  JsonCursor root(*manifest, manifestPath(build.output));
   Expected<JsonCursor> targets = root.member("targets");
   Expected<JsonCursor> target = targets ? targets->member("cpu") : Expected<JsonCursor>(targets.takeError());
   if (!target)

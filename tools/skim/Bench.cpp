@@ -9,7 +9,7 @@
 #include "Command.h"
 #include "Model.h"
 #include "skim/Runtime/Bandwidth.h"
-#include "skim/Support/Json.h"
+#include "skim/Support/PackageManifest.h"
 #include "skim/Support/Resources.h"
 
 #include <algorithm>
@@ -48,11 +48,10 @@ static std::vector<int32_t> someTokens(int64_t count, int64_t vocabulary) {
 /// Bytes of weights that a token reads: every linear, the head among them, but
 /// of a table of embeddings only a row.
 static Expected<int64_t> bytesPerToken(const std::string &package) {
-  std::string path = package + "/manifest.json";
-  Expected<Json> json = parseJsonFile(path);
+  Expected<Json> json = readPackageManifest(package);
   if (!json)
     return json.takeError();
-  Expected<JsonCursor> layers = JsonCursor(*json, path).member("layers");
+  Expected<JsonCursor> layers = JsonCursor(*json, manifestPath(package)).member("layers");
   if (!layers)
     return layers.takeError();
   auto items = layers->elements();

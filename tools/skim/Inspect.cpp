@@ -1,9 +1,8 @@
 //===- Inspect.cpp - skim inspect: what is in a package -----------------------===//
 
 #include "Command.h"
-#include "skim/Support/Json.h"
 #include "skim/Support/MappedFile.h"
-#include "skim/Support/Sha256.h"
+#include "skim/Support/PackageManifest.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -28,15 +27,9 @@ static Error verifyFiles(const std::string &folder, const JsonCursor &manifest) 
     return members.takeError();
   for (const auto &[name, facts] : *members) {
     if (name.empty() || name.front() == '/' || name.find("..") != std::string::npos)
-      return fail("damaged manifest", folder + "/manifest.json", "file names inside the package", name);
-    Expected<std::string> expected = facts.string("sha256");
-    if (!expected)
-      return expected.takeError();
-    Expected<std::string> found = sha256OfFile(folder + "/" + name);
-    if (!found)
-      return found.takeError();
-    if (*found != *expected)
-      return fail("damaged file", folder + "/" + name, "sha256 " + *expected, *found);
+      return fail("damaged manifest", manifestPath(folder), "file names inside the package", name);
+    if (Error error = checkPackageFile(manifest, folder, name))
+      return error;
   }
   return Error::success();
 }
@@ -56,16 +49,10 @@ static void printWorst(std::vector<std::pair<double, std::string>> losses) {
 }
 
 static Error inspectPackage(const Options &options) {
-  std::string path = options.path + "/manifest.json";
-  Expected<Json> json = parseJsonFile(path);
+  Expected<Json> json = readPackageManifest(options.path);
   if (!json)
     return json.takeError();
-  JsonCursor manifest(*json, path);
-  Expected<int64_t> version = manifest.integer("version");
-  if (!version)
-    return version.takeError();
-  if (*version != 1)
-    return fail("package of another version", path, "version 1", std::to_string(*version), "rebuild it with this skim");
+  JsonCursor manifest(*json, manifestPath(options.path));
   if (options.verify)
     if (Error error = verifyFiles(options.path, manifest))
       return error;

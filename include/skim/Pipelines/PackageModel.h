@@ -10,9 +10,6 @@
 
 namespace skim {
 
-/// Fails unless a file of the package in `folder` has the sha256 that its manifest states.
-Error checkPackageFile(const JsonCursor &manifest, const std::string &folder, const std::string &name);
-
 /// The quantized model in a package. MLIR's bytecode reader trusts its input
 /// more than a damaged file deserves, so the file's hash is checked before.
 Expected<mlir::OwningOpRef<mlir::ModuleOp>> readPackageModel(const JsonCursor &manifest, const std::string &folder,

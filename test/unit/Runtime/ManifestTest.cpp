@@ -66,7 +66,7 @@ TEST(Manifest, ImpossibleValues) {
   } cases[] = {
       {"/version", 7,
        "package of another version at P/manifest.json /version: expected 1, got 7 (rebuild the package with this "
-       "skim, or run it with a newer one)"},
+       "skim, or use a newer one)"},
       {"/targets/cpu:test/abi", 2,
        "code for another runtime at P/manifest.json /targets/cpu:test/abi: expected version 1, got 2 (rebuild the "
        "package with skim compile)"},
