@@ -50,7 +50,9 @@ public:
   Error add(LinearOp linear);
   /// The norms, which the quantized model has in the same order as the other.
   Error addNorms(ModuleOp quantized, const BlockModel &model);
-  Error store();
+  /// Writes a trained weight, which then is what the file holds.
+  Error store(const std::string &name, const Sensitivity &sensitivity, unsigned threads);
+  Error storeNorms();
 
   TunedModel tuned;
 
@@ -227,19 +229,21 @@ Error WeightTuner::add(LinearOp linear) {
   return Error::success();
 }
 
-Error WeightTuner::store() {
-  for (auto &[name, stored] : storedOf) {
-    TunableWeight &weight = tuned.weights.at(name);
-    for (auto [part, trained] : llvm::zip(stored.parts, weight.parts)) {
-      trained.store(part.matrix);
-      for (auto [component, offset] : llvm::zip(part.matrix.components, part.offsets))
-        if (Error error = write(component.bytes, offset))
-          return error;
-    }
-    if (stored.alpha)
-      if (Error error = writeVector(*stored.alpha, weight.alpha))
+Error WeightTuner::store(const std::string &name, const Sensitivity &sensitivity, unsigned threads) {
+  StoredWeight &stored = storedOf.at(name);
+  TunableWeight &weight = tuned.weights.at(name);
+  std::vector<QuantizedMatrix *> matrices;
+  for (StoredPart &part : stored.parts)
+    matrices.push_back(&part.matrix);
+  weight.store(matrices, sensitivity, threads);
+  for (const StoredPart &part : stored.parts)
+    for (auto [component, offset] : llvm::zip(part.matrix.components, part.offsets))
+      if (Error error = write(component.bytes, offset))
         return error;
-  }
+  return stored.alpha ? writeVector(*stored.alpha, weight.alpha) : Error::success();
+}
+
+Error WeightTuner::storeNorms() {
   for (auto [places, norms] : llvm::zip(storedNorms, tuned.norms))
     for (auto [place, values] : llvm::zip(places, norms))
       if (!values.empty())
@@ -248,9 +252,9 @@ Error WeightTuner::store() {
   return Error::success();
 }
 
-/// Errors of the tuned weights on the linears, part by part of the model.
-static Error judge(ModuleOp quantized, const std::map<std::string, TunableWeight> &weights,
-                   const std::string &statisticsPath, const BlockModel &model, unsigned threads) {
+/// Writes the tuned weights, and their errors on the linears, part by part of the model.
+static Error storeWeights(ModuleOp quantized, WeightTuner &tuner, const std::string &statisticsPath,
+                          const BlockModel &model, unsigned threads) {
   std::optional<Statistics> statistics;
   if (!statisticsPath.empty()) {
     Expected<Statistics> opened = Statistics::open(statisticsPath);
@@ -265,11 +269,9 @@ static Error judge(ModuleOp quantized, const std::map<std::string, TunableWeight
     if (!dense)
       return dense.takeError();
     for (const PartLayer &layer : model.layers(part)) {
-      auto tuned = weights.find(layer.name);
-      if (tuned == weights.end())
+      auto tuned = tuner.tuned.weights.find(layer.name);
+      if (tuned == tuner.tuned.weights.end())
         continue;
-      std::vector<float> decoded(layer.rows * layer.columns);
-      tuned->second.decode(decoded.data(), threads);
       const LayerStatistics *facts = statistics ? statistics->find(layer.name) : nullptr;
       Expected<Sensitivity> sensitivity =
           facts ? Sensitivity::create(*facts, layer.rows, layer.name) : Sensitivity::unit(layer.rows, layer.columns);
@@ -277,6 +279,10 @@ static Error judge(ModuleOp quantized, const std::map<std::string, TunableWeight
         return sensitivity.takeError();
       if (facts)
         judged.insert(layer.name);
+      if (Error error = tuner.store(layer.name, *sensitivity, threads))
+        return error;
+      std::vector<float> decoded(layer.rows * layer.columns);
+      tuned->second.decode(decoded.data(), threads);
       found[layer.name] =
           WeightErrors::of(MatrixView(dense->arrays[layer.weight].data(), layer.rows, layer.columns),
                            MatrixView(decoded.data(), layer.rows, layer.columns), *sensitivity, threads);
@@ -319,7 +325,7 @@ Error skim::tuneWeights(ModuleOp quantized, const std::string &weights, const st
     return error;
   if (Error error = tune(model, tuner.tuned, options))
     return error;
-  if (Error error = tuner.store())
+  if (Error error = tuner.storeNorms())
     return error;
-  return judge(quantized, tuner.tuned.weights, statistics, model, options.threads);
+  return storeWeights(quantized, tuner, statistics, model, options.threads);
 }

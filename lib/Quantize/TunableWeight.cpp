@@ -1,12 +1,18 @@
 #include "skim/Quantize/TunableWeight.h"
 
+#include "Blas.h"
+#include "RowTile.h"
+#include "StoredRows.h"
 #include "TableRounding.h"
 #include "skim/Quantize/BitPacking.h"
 #include "skim/Support/StoredFloat.h"
 #include "skim/Support/Threads.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 using namespace skim;
 
@@ -101,57 +107,108 @@ void TunablePart::accumulate(int64_t begin, int64_t end, const float *alpha, con
   }
 }
 
-void TunablePart::store(QuantizedMatrix &matrix) {
-  auto keep = [](DType type, float &value, uint8_t *bytes) {
-    storeFloat(type, value, bytes);
-    value = loadFloat(type, bytes);
-  };
-  if (!isCodebook) {
-    std::vector<uint8_t> &bytes = findComponent(matrix, "scales")->bytes;
+/// Rounds a value to what `bytes` then hold.
+static void keep(DType type, float &value, uint8_t *bytes) {
+  storeFloat(type, value, bytes);
+  value = loadFloat(type, bytes);
+}
+
+float TunablePart::nearestGrid(int64_t row, float before, std::span<float> rounded) const {
+  std::span<const float> entries(parameters.data() + row * perRow, perRow);
+  float largest = 0;
+  for (float entry : entries)
+    largest = std::max(largest, std::fabs(entry));
+  std::vector<int64_t> uses(perRow);
+  for (int64_t k = 0; k < columns; ++k)
+    ++uses[codes[row * columns + k]];
+  // A few per cent of range buy a grid on which the entries lie better; on the
+  // one that they come from those that hardly moved stay where they were.
+  double least = std::numeric_limits<double>::infinity();
+  float scale = 0;
+  std::vector<float> candidate(perRow);
+  for (int step = -1; step < gridCandidates; ++step) {
+    const float grid = step < 0 ? before : tableScaleFor(largest * (1 + 0.005f * static_cast<float>(step)));
+    std::copy(entries.begin(), entries.end(), candidate.begin());
+    roundEntries(DType::I8, grid, candidate);
+    double error = 0;
+    for (int64_t i = 0; i < perRow; ++i)
+      error += static_cast<double>(uses[i]) * (candidate[i] - entries[i]) * (candidate[i] - entries[i]);
+    if (error < least) {
+      least = error;
+      scale = grid;
+      std::copy(candidate.begin(), candidate.end(), rounded.begin());
+    }
+  }
+  return scale;
+}
+
+void TunablePart::storeTile(QuantizedMatrix &matrix, const Objective &objective, int64_t begin, int64_t end) {
+  const unsigned bits = static_cast<unsigned>(std::countr_zero(static_cast<uint64_t>(perRow)));
+  const std::vector<uint8_t> &scales = matrix.find("table_scale")->bytes;
+  RowTile tile(objective, bits, DType::I8);
+  std::vector<float> rounded(perRow), table(perRow), wanted(columns);
+  std::vector<uint8_t> order(perRow), rank(perRow), ranked(columns);
+  for (int64_t n = begin; n < end; ++n) {
+    const float *entries = parameters.data() + n * perRow;
+    const uint8_t *code = codes.data() + n * columns;
+    const float scale = nearestGrid(n, loadFloat(DType::F16, scales.data() + 2 * n), rounded);
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(),
+              [&](uint8_t a, uint8_t b) { return entries[a] != entries[b] ? entries[a] < entries[b] : a < b; });
+    for (int64_t q = 0; q < perRow; ++q) {
+      rank[order[q]] = static_cast<uint8_t>(q);
+      table[q] = rounded[order[q]];
+    }
+    for (int64_t k = 0; k < columns; ++k) {
+      wanted[k] = entries[code[k]];
+      ranked[k] = rank[code[k]];
+    }
+    tile.setRow(n - begin, wanted.data(), nullptr);
+    tile.setTable(n - begin, table.data(), scale);
+    tile.setCodes(n - begin, ranked.data());
+  }
+  tile.fill(end - begin);
+  // No codes anew: tables only, and only where that is better than the nearest entries.
+  tile.refine(/*rounds=*/0, /*cycles=*/0);
+  for (int64_t n = begin; n < end; ++n) {
+    tile.codes(n - begin, ranked.data());
+    tile.table(n - begin, table.data());
+    storeRow(matrix, n, bits, DType::I8, ranked, table, tile.tableScale(n - begin));
+    std::copy(ranked.begin(), ranked.end(), codes.begin() + n * columns);
+    std::copy(table.begin(), table.end(), parameters.begin() + n * perRow);
+  }
+}
+
+void TunablePart::store(QuantizedMatrix &matrix, std::span<const Objective> objectives, int64_t rowsOfWeight,
+                        unsigned threads) {
+  if (!isCodebook || type != DType::I8) {
+    std::vector<uint8_t> &bytes = findComponent(matrix, isCodebook ? "table" : "scales")->bytes;
     for (size_t i = 0; i < parameters.size(); ++i)
       keep(type, parameters[i], bytes.data() + i * dtypeSize(type));
     return;
   }
-  std::vector<uint8_t> &table = findComponent(matrix, "table")->bytes;
-  QuantizedMatrix::Component *scales = findComponent(matrix, "table_scale");
-  std::vector<float> rounded(perRow), best(perRow);
-  std::vector<int64_t> uses(perRow);
-  for (int64_t n = 0; n < numRows(); ++n) {
-    std::span<float> entries(parameters.data() + n * perRow, perRow);
-    if (!scales) {
-      for (int64_t i = 0; i < perRow; ++i)
-        keep(type, entries[i], table.data() + 2 * (n * perRow + i));
-      continue;
-    }
-    float largest = 0, scale = 0;
-    for (float entry : entries)
-      largest = std::max(largest, std::fabs(entry));
-    std::fill(uses.begin(), uses.end(), 0);
-    for (int64_t k = 0; k < columns; ++k)
-      ++uses[codes[n * columns + k]];
-    // A few per cent of range buy a grid on which the entries lie better; on the
-    // one that they come from those that hardly moved stay where they were.
-    double least = std::numeric_limits<double>::infinity();
-    for (int candidate = -1; candidate < gridCandidates; ++candidate) {
-      const float grid = candidate < 0 ? loadFloat(DType::F16, scales->bytes.data() + 2 * n)
-                                       : tableScaleFor(largest * (1 + 0.005f * static_cast<float>(candidate)));
-      std::copy(entries.begin(), entries.end(), rounded.begin());
-      roundEntries(DType::I8, grid, rounded);
-      double error = 0;
-      for (int64_t i = 0; i < perRow; ++i)
-        error += static_cast<double>(uses[i]) * (rounded[i] - entries[i]) * (rounded[i] - entries[i]);
-      if (error < least) {
-        least = error;
-        scale = grid;
-        best = rounded;
-      }
-    }
-    keep(DType::F16, scale, scales->bytes.data() + 2 * n);
-    for (int64_t i = 0; i < perRow; ++i)
-      table[n * perRow + i] =
-          static_cast<uint8_t>(static_cast<int8_t>(scale > 0 ? std::nearbyint(best[i] / scale) : 0));
-    std::copy(best.begin(), best.end(), entries.begin());
+  // Tiles hold rows of one group.
+  auto groupOf = [&](int64_t n) { return int64_t(rows[n]) * int64_t(objectives.size()) / rowsOfWeight; };
+  std::vector<std::pair<int64_t, int64_t>> tiles;
+  for (int64_t begin = 0, end = 0; begin < numRows(); begin = end) {
+    while (end < numRows() && end - begin < RowTile::lanes && groupOf(end) == groupOf(begin))
+      ++end;
+    tiles.emplace_back(begin, end);
   }
+  parallelFor(tiles.size(), 1, threads, [&](size_t first, size_t last, unsigned) {
+    for (size_t i = first; i < last; ++i)
+      storeTile(matrix, objectives[groupOf(tiles[i].first)], tiles[i].first, tiles[i].second);
+  });
+}
+
+void TunableWeight::store(std::span<QuantizedMatrix *const> matrices, const Sensitivity &sensitivity,
+                          unsigned threads) {
+  useOneBlasThread();
+  std::vector<Objective> objectives;
+  for (int64_t group = 0; group < sensitivity.groups(); ++group)
+    objectives.push_back(prepareObjective(sensitivity.objective(group), columns, /*damping=*/-1.0f, alpha));
+  for (size_t i = 0; i < parts.size(); ++i)
+    parts[i].store(*matrices[i], objectives, rows, threads);
 }
 
 void TunableWeight::decode(float *out, unsigned threads) const {

@@ -9,12 +9,14 @@
 #ifndef SKIM_QUANTIZE_TUNABLEWEIGHT_H
 #define SKIM_QUANTIZE_TUNABLEWEIGHT_H
 
-#include "skim/Quantize/Matrix.h"
+#include "skim/Quantize/Sensitivity.h"
 
 #include <span>
 #include <vector>
 
 namespace skim {
+
+struct Objective;
 
 /// Rows of one leaf, in storage order.
 class TunablePart {
@@ -40,12 +42,13 @@ public:
   /// weight [N, columns], added to `out` (as values()).
   void accumulate(int64_t begin, int64_t end, const float *alpha, const float *weightGradient, float *out) const;
 
-  /// The components of `matrix` with the trained values in place of the old
-  /// ones, in their stored type, which the values then are, too. Int8 tables
-  /// keep the order of their codes.
-  void store(QuantizedMatrix &matrix);
-
 private:
+  friend struct TunableWeight;
+  void store(QuantizedMatrix &matrix, std::span<const Objective> objectives, int64_t rowsOfWeight, unsigned threads);
+  /// Int8 tables: the grid that a row's entries lie best on, by how often each is used; its values go to `rounded`.
+  float nearestGrid(int64_t row, float before, std::span<float> rounded) const;
+  void storeTile(QuantizedMatrix &matrix, const Objective &objective, int64_t begin, int64_t end);
+
   bool isCodebook = true;
   int64_t columns = 0, perRow = 0, group = 0;
   std::vector<uint32_t> rows;
@@ -63,6 +66,10 @@ struct TunableWeight {
 
   /// [rows, columns]
   void decode(float *out, unsigned threads) const;
+  /// The components of each part with the trained values in place of the old ones, in their stored type, which the
+  /// values then are, too. What int8 tables lose is measured under the objective of `sensitivity`, so that entries
+  /// make up for each other's rounding; they ascend afterwards, and codes follow them.
+  void store(std::span<QuantizedMatrix *const> matrices, const Sensitivity &sensitivity, unsigned threads);
 };
 
 } // namespace skim

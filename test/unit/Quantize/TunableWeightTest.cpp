@@ -15,17 +15,28 @@ std::vector<uint32_t> places(int64_t rows) {
   return result;
 }
 
-/// Moves all values a little, stores them, and compares with what the tests' own decoder reads.
-template <typename Format>
-void expectStored(TunablePart part, QuantizedMatrix matrix, const Format &format, double tolerance) {
+/// Moves all values a little.
+TunableWeight trained(TunablePart part, const QuantizedMatrix &matrix) {
   const std::vector<float> moves = normalValues(part.values().size(), 3);
   for (size_t i = 0; i < moves.size(); ++i)
     part.values()[i] *= 1 + 0.05f * moves[i];
+  TunableWeight weight;
+  weight.rows = matrix.rows;
+  weight.columns = matrix.columns;
+  weight.parts.push_back(std::move(part));
+  return weight;
+}
+
+/// Stores trained values, and compares with what the tests' own decoder reads.
+template <typename Format>
+void expectStored(TunablePart part, QuantizedMatrix matrix, const Format &format, double tolerance) {
+  TunableWeight weight = trained(std::move(part), matrix);
   const int64_t n = matrix.rows, k = matrix.columns;
   std::vector<float> wanted(n * k), stored(n * k);
-  part.decode(0, n, nullptr, wanted.data());
-  part.store(matrix);
-  part.decode(0, n, nullptr, stored.data());
+  weight.decode(wanted.data(), 1);
+  QuantizedMatrix *matrices[] = {&matrix};
+  weight.store(matrices, Sensitivity::unit(n, k), 1);
+  weight.decode(stored.data(), 1);
   const std::vector<float> read = decode(matrix, format);
   for (int64_t row = 0; row < n; ++row)
     for (int64_t j = 0; j < k; ++j) {
@@ -54,6 +65,35 @@ TEST(TunableWeight, ValuesAreThoseThatAreStored) {
     ASSERT_TRUE(matrix) << matrix.message();
     expectStored(TunablePart::uniform(*matrix, format, places(layer.rows)), *matrix, format, 0.01);
   }
+}
+
+TEST(TunableWeight, EntriesOfATableMakeUpForEachOthersRounding) {
+  const TestLayer layer(24, 70);
+  const Sensitivity sensitivity = layer.sensitivity();
+  auto matrix = quantizeLayer("layer", layer.view(), sensitivity, 4, {});
+  ASSERT_TRUE(matrix) << matrix.message();
+  const int64_t n = layer.rows, k = layer.columns;
+  const std::vector<float> &moment = sensitivity.objective();
+  // δ·F·δᵀ of each row against the trained values.
+  auto errors = [&](const Sensitivity &by, unsigned threads) {
+    TunableWeight weight = trained(TunablePart::codebook(*matrix, {4, DType::I8, false}, places(n)), *matrix);
+    std::vector<float> wanted(n * k), stored(n * k);
+    weight.decode(wanted.data(), 1);
+    QuantizedMatrix copy = *matrix, *matrices[] = {&copy};
+    weight.store(matrices, by, threads);
+    weight.decode(stored.data(), 1);
+    std::vector<double> result(n);
+    for (int64_t row = 0; row < n; ++row)
+      for (int64_t i = 0; i < k; ++i)
+        for (int64_t j = 0; j < k; ++j)
+          result[row] += double(stored[row * k + i] - wanted[row * k + i]) * moment[i * k + j] *
+                         (stored[row * k + j] - wanted[row * k + j]);
+    return result;
+  };
+  const std::vector<double> alone = errors(Sensitivity::unit(n, k), 1), together = errors(sensitivity, 1);
+  EXPECT_EQ(together, errors(sensitivity, 3));
+  EXPECT_LT(std::accumulate(together.begin(), together.end(), 0.0),
+            0.8 * std::accumulate(alone.begin(), alone.end(), 0.0));
 }
 
 TEST(TunableWeight, GradientsOfValuesAreSumsOverTheirWeights) {
