@@ -337,7 +337,7 @@ Error Manifest::addDevice(const device::StepProgram &program, const GPUTarget &t
     weights.push_back(weight.name);
     weightBytes.push_back(weight.type.getNumElements() * weight.type.getElementTypeBitWidth() / 8);
   }
-  for (const device::StepCache &cache : program.caches)
+  for (const ProgramCache &cache : program.caches)
     caches.push_back({{"heads", cache.heads}, {"dim", cache.dim}, {"bytes_per_element", cache.bytesPerElement}});
   Json entry = {{"abi", SKIM_ABI_VERSION},
                 {"target", target.name},

@@ -224,7 +224,7 @@ static Error packStep(MLIRContext &context, const Options &options, const GPUTar
     weights.push_back({{"bytes", bytes}, {"mask", fill.mask}, {"base", fill.base}});
     read += weight.encoded ? bytes : 0; // of the table of embeddings only a row
   }
-  for (const device::StepCache &cache : program->caches)
+  for (const ProgramCache &cache : program->caches)
     cacheBytes += cache.heads * cache.dim * cache.bytesPerElement;
   if (!options.simulator.empty()) {
     OwningOpRef<ModuleOp> copy = code->clone();

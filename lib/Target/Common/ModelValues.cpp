@@ -3,6 +3,8 @@
 #include "skim/Skim/SkimOps.h"
 
 #include "mlir/IR/OpDefinition.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/bit.h"
 
 using namespace mlir;
 using namespace skim;
@@ -12,6 +14,8 @@ std::string skim::spell(Type type) {
   llvm::raw_string_ostream(text) << type;
   return text;
 }
+
+std::string skim::spellNumber(double value) { return llvm::utohexstr(llvm::bit_cast<uint64_t>(value)); }
 
 static std::string spellPlace(Location loc) {
   if (auto name = dyn_cast<NameLoc>(loc))

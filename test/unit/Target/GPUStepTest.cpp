@@ -63,7 +63,7 @@ struct Model {
     auto kernels = simulateKernels(*code);
     if (!kernels)
       return kernels.message();
-    for (const device::StepCache &cache : program.caches)
+    for (const ProgramCache &cache : program.caches)
       bytesPerToken += cache.heads * cache.dim * cache.bytesPerElement;
     std::vector<sim::StepWeight> weights = loadWeights();
     auto made =
@@ -131,7 +131,7 @@ struct Sequences {
     start.resize(capacities.size());
     for (int64_t capacity : capacities) // NaN: what was not written shows
       blocks.emplace_back(static_cast<size_t>(capacity * model.bytesPerToken / 4), NAN);
-    for (const device::StepCache &cache : model.program.caches)
+    for (const ProgramCache &cache : model.program.caches)
       caches.emplace_back(Float32Type::get(&model.context),
                           ArrayRef<int64_t>{int64_t(capacities.size()), cache.heads, 256, cache.dim});
   }

@@ -5,6 +5,7 @@
 #include "skim/Support/Error.h"
 #include "skim/Target/CPU/Layout.h"
 #include "skim/Target/CPU/TargetInfo.h"
+#include "skim/Target/Common/StepTensors.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
@@ -15,27 +16,9 @@
 namespace skim {
 
 /// One entry of skim_step_args.weights.
-struct ProgramWeight {
-  /// Its tensor's name in the package, unique.
-  std::string name;
-  /// What the code reads: this element type, row-major. May differ from that of
-  /// `source` among the floats (norm weights and biases are read as f32).
-  mlir::RankedTensorType type;
-  /// The skim.external or constant in the model that holds the elements.
-  mlir::Value source;
-  /// The skim.assemble that `source` is a component of, and which one; null for
-  /// a plain tensor.
-  mlir::Value encoded;
-  unsigned component = 0;
-  /// The layer (HF path) that reads it first, or empty.
-  std::string layer;
+struct ProgramWeight : StepTensor {
   /// How its codes lie in the package; `block` = 0: as they are.
   TurnedCodes codes = {};
-};
-
-/// A cache tensor: [heads, capacity, dim] in each sequence's block.
-struct ProgramCache {
-  int64_t heads, dim, bytesPerElement;
 };
 
 /// What a runtime must know about a step's code: the manifest's "program".

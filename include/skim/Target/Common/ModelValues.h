@@ -12,6 +12,8 @@ namespace skim {
 
 /// A type as it is printed.
 std::string spell(mlir::Type type);
+/// A number as part of a symbol's name.
+std::string spellNumber(double value);
 /// `fail(what, location of op, expected, got)`: `file:line`, or the name of the ONNX node.
 Failure failAt(mlir::Operation *op, std::string what, std::string expected, std::string got);
 

@@ -3,6 +3,7 @@
 #define SKIM_TARGET_GPU_STEP_H
 
 #include "skim/Support/Error.h"
+#include "skim/Target/Common/StepTensors.h"
 #include "skim/Target/GPU/GPUTarget.h"
 #include "skim/Target/GPU/Tiles.h"
 
@@ -14,34 +15,16 @@
 
 namespace skim::device {
 
-/// One of the program's weights.
-struct StepWeight {
-  /// Its tensor's name in the package, unique.
-  std::string name;
-  /// What kernels read, before it is tiled; may differ from that of `source`
-  /// among the floats (norm weights and biases are read as f32).
-  mlir::RankedTensorType type;
-  /// The skim.external or constant in the model that holds the elements.
-  mlir::Value source;
-  /// The skim.assemble that `source` is a component of, and which one; null for
-  /// a plain tensor.
-  mlir::Value encoded;
-  unsigned component = 0;
-  /// The layer (HF path) that reads it first, or empty.
-  std::string layer;
+/// One of the program's weights; its type is what kernels read, before it is tiled.
+struct StepWeight : StepTensor {
   /// How its bytes lie in the package.
   TiledComponent tiles;
-};
-
-/// A cache tensor: [heads, capacity, dim] in each sequence's block.
-struct StepCache {
-  int64_t heads, dim, bytesPerElement;
 };
 
 /// What a runtime must know about a step on a device.
 struct StepProgram {
   std::vector<StepWeight> weights;
-  std::vector<StepCache> caches;
+  std::vector<ProgramCache> caches;
   int64_t vocabulary = 0;
   /// Most tokens that a sequence may have: the function's `skim.context`, or 0 where it has none.
   int64_t context = 0;

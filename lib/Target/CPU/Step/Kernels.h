@@ -10,6 +10,7 @@
 #define SKIM_LIB_TARGET_CPU_STEP_KERNELS_H
 
 #include "Emitter.h"
+#include "skim/Target/Common/ModelWalk.h"
 
 #include "llvm/ADT/SmallVector.h"
 
@@ -41,16 +42,6 @@ struct RmsNorm {
 };
 void emitRmsNorm(Emitter &e, const StepValues &s, const RmsNorm &spec, Rows x, Rows y, Val weight, Val rows);
 
-/// An expression over rows of equal width: leaves are inputs, splat constants.
-struct Expression {
-  enum Kind { Input, Constant, Unary, Binary } kind = Input;
-  unsigned input = 0;               // Input
-  double constant = 0;              // Constant
-  std::string operation;            // `arith.addf`, `lm.silu`, `math.exp`, …
-  std::vector<Expression> operands; // Unary, Binary
-  /// Text that names the expression; equal texts compute the same.
-  std::string spell() const;
-};
 /// True if emitElementwise knows the operation.
 bool isElementwise(llvm::StringRef operation);
 void emitElementwise(Emitter &e, const StepValues &s, const Expression &expression, int64_t channels,
@@ -62,12 +53,6 @@ void emitGatherRows(Emitter &e, const StepValues &s, int64_t channels, Rows x, R
 /// cos and sin [rows, columns] of position · frequency (f32 [columns]).
 void emitRotaryTable(Emitter &e, const StepValues &s, int64_t columns, double scale, Val frequencies, Rows cos,
                      Rows sin);
-
-/// Where a cache tensor lies inside a sequence's block: `prefix` bytes for each
-/// token of capacity before it; then [heads, capacity, size] f32.
-struct CacheTensor {
-  int64_t prefix, heads, size;
-};
 
 struct Rotary {
   int64_t heads, size, columns;

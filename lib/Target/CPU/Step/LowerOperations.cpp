@@ -1,80 +1,16 @@
 //===- LowerOperations.cpp - operations of a model function as tasks --------===//
 
 #include "StepGenerator.h"
-#include "skim/Transforms/FuseLinears.h"
-
-#include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/IR/Matchers.h"
 
 using namespace mlir;
 using namespace skim;
 using namespace skim::step;
 
-static int64_t channelsOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape().back(); }
-
-Error StepGenerator::lower(Operation *op) {
-  if (done.contains(op))
-    return Error::success();
-  for (Type type : op->getResultTypes())
-    if (auto tensor = dyn_cast<RankedTensorType>(type); tensor && isa<FloatType>(tensor.getElementType()) &&
-                                                        !tensor.hasStaticShape() && !tensor.getElementType().isF32())
-      return failAt(op, "unsupported activation type", "f32", spell(type));
-  done.insert(op);
-  // Constants are read where they are used; positions inside rotary tables.
-  if (isa<ExternalOp, AssembleOp, lm::PositionsOp, ObserveOp, tensor::DimOp, tensor::SplatOp>(op) ||
-      op->hasTrait<OpTrait::ConstantLike>())
-    return Error::success();
-  if (auto linear = dyn_cast<LinearOp>(op))
-    return lowerLinear(linear);
-  if (auto embed = dyn_cast<EmbedOp>(op))
-    return lowerEmbed(embed);
-  if (auto norm = dyn_cast<lm::RMSNormOp>(op))
-    return lowerNorm(norm);
-  if (auto table = dyn_cast<lm::RotaryTableOp>(op))
-    return lowerRotaryTable(table);
-  if (auto rotary = dyn_cast<lm::RotaryOp>(op))
-    return lowerRotary(rotary);
-  if (auto append = dyn_cast<lm::CacheAppendOp>(op))
-    return lowerCacheAppend(append);
-  if (auto attention = dyn_cast<lm::AttentionOp>(op))
-    return lowerAttention(attention);
-  if (auto gather = dyn_cast<lm::GatherRowsOp>(op))
-    return lowerGatherRows(gather);
-  if (auto ret = dyn_cast<func::ReturnOp>(op))
-    return lowerReturn(ret);
-  if (auto cast = dyn_cast<tensor::CastOp>(op))
-    return lowerAlias(op, cast.getSource(), 0);
-  if (auto slice = dyn_cast<tensor::ExtractSliceOp>(op)) {
-    // A range of channels; the other dimensions are whole (their sizes are dynamic).
-    auto source = slice.getSourceType();
-    bool whole = slice.getType().getRank() == source.getRank() && !slice.isDynamicOffset(source.getRank() - 1);
-    for (OpFoldResult stride : slice.getMixedStrides())
-      whole &= isConstantIntValue(stride, 1);
-    for (OpFoldResult offset : ArrayRef(slice.getMixedOffsets()).drop_back())
-      whole &= isConstantIntValue(offset, 0);
-    if (whole)
-      return lowerAlias(op, slice.getSource(), slice.getStaticOffset(source.getRank() - 1));
-    return failAt(op, "unsupported slice", "a static range of the last dimension", spell(slice.getType()));
-  }
-  if (auto convert = dyn_cast<ConvertOp>(op); convert && cast<RankedTensorType>(convert.getType()).hasStaticShape())
-    return Error::success(); // a weight's
-  if (isElementwise(op->getName().getStringRef()))
-    return isInlined(op) ? Error::success() : lowerElementwise(op);
-  return failAt(op, "unsupported operation", "an operation with a kernel", op->getName().getStringRef().str());
-}
-
 //===--- linears and embeddings ---===//
 
 Error StepGenerator::lowerLinear(LinearOp first) {
-  SmallVector<LinearOp> linears = {first};
-  if (Attribute group = first->getAttr(kGroupAttr))
-    for (LinearOp other : first->getBlock()->getOps<LinearOp>())
-      if (other != first && other->getAttr(kGroupAttr) == group && other.getInput() == first.getInput() &&
-          other.getModeAttr() == first.getModeAttr() && other.getResult() != logits && first.getResult() != logits) {
-        linears.push_back(other);
-        done.insert(other);
-      }
-
+  SmallVector<LinearOp> linears = callOf(first);
+  done.insert(linears.begin(), linears.end());
   LinearCall call;
   call.k = channelsOf(first.getInput());
   call.mode = first.getMode().value_or("f32").str();
@@ -106,32 +42,13 @@ Error StepGenerator::lowerLinear(LinearOp first) {
     return input.takeError();
   View x = contiguous(*input);
 
-  // The residual sum, in the residual's memory: nothing else lives there, and
-  // everything else that reads it is planned already.
   View y;
-  bool inPlace = false;
-  if (linears.size() == 1 && first->hasOneUse()) {
-    Operation *sum = *first->user_begin();
-    if (sum->hasAttr(kEpilogueAttr) && isa<arith::AddFOp>(sum)) {
-      Value residual = sum->getOperand(sum->getOperand(0) == first.getResult() ? 1 : 0);
-      auto found = views.find(residual);
-      if (found != views.end() && plan.buffers[found->second.buffer].values == 1 &&
-          plan.buffers[found->second.buffer].kind == Buffer::Scratch && sum->getResult(0) != logits &&
-          llvm::all_of(residual.getUsers(),
-                       [&](Operation *user) { return user == sum || (done.contains(user) && !isInlined(user)); })) {
-        inPlace = true;
-        y = found->second;
-        views[sum->getResult(0)] = y; // takes over the residual's place
-        views.erase(residual);
-        done.insert(sum);
-        call.epilogue = LinearEpilogue::Add;
-      }
-    }
-  }
-  if (!inPlace && linears.size() == 1) {
+  if (linears.size() == 1 && takeResidual(first, y)) {
+    call.epilogue = LinearEpilogue::Add;
+  } else if (linears.size() == 1) {
     y = newResult(first.getResult(), x.gathered);
     bind(first.getResult(), y);
-  } else if (!inPlace) {
+  } else {
     y = plan.addRows(columns, x.gathered);
     for (auto [linear, panel] : llvm::zip(linears, call.panels)) {
       View part = y;
@@ -165,8 +82,6 @@ Error StepGenerator::lowerEmbed(EmbedOp op) {
   Expected<Weight> weight = resolveWeight(op, op.getTable(), op.getLayer().value_or(""));
   if (!weight)
     return weight.takeError();
-  if (Error error = expectArgument(op, op.getIds(), 0, "tokens"))
-    return error;
   View y = plan.addRows(channelsOf(op.getResult()), false);
   bind(op.getResult(), y);
   Task task;
@@ -206,11 +121,6 @@ Error StepGenerator::lowerNorm(lm::RMSNormOp op) {
 }
 
 Error StepGenerator::lowerRotaryTable(lm::RotaryTableOp op) {
-  auto positions = op.getPositions().getDefiningOp<lm::PositionsOp>();
-  if (!positions)
-    return failAt(op, "unsupported positions", "the result of lm.positions", spell(op.getPositions().getType()));
-  if (Error error = expectArgument(positions, positions.getStart(), 1, "start"))
-    return error;
   Expected<int64_t> frequencies = resolveVector(op, op.getFrequencies(), "");
   if (!frequencies)
     return frequencies.takeError();
@@ -229,23 +139,12 @@ Error StepGenerator::lowerRotaryTable(lm::RotaryTableOp op) {
   return Error::success();
 }
 
-/// A rotary whose only use is an append is computed into the cache.
-static lm::RotaryOp fusedRotary(Value value) {
-  auto rotary = value.getDefiningOp<lm::RotaryOp>();
-  if (!rotary || !rotary->hasOneUse())
-    return {};
-  auto append = dyn_cast<lm::CacheAppendOp>(*rotary->user_begin());
-  return append && append.getInput() == value && append->getBlock() == rotary->getBlock() ? rotary : lm::RotaryOp();
-}
-
 static Rotary rotarySpec(lm::RotaryOp op) {
   int64_t heads = op.getHeads();
   return {heads, channelsOf(op.getInput()) / heads, channelsOf(op.getCos()), op.getInterleaved()};
 }
 
 Error StepGenerator::lowerRotary(lm::RotaryOp op) {
-  if (fusedRotary(op.getResult()))
-    return Error::success();
   Expected<View> x = viewOf(op, op.getInput()), cos = viewOf(op, op.getCos()), sin = viewOf(op, op.getSin());
   for (Expected<View> *view : {&x, &cos, &sin})
     if (!*view)
@@ -265,26 +164,12 @@ Error StepGenerator::lowerRotary(lm::RotaryOp op) {
 
 //===--- caches and attention ---===//
 
-Error StepGenerator::lowerCacheAppend(lm::CacheAppendOp op) {
-  if (Error error = expectArgument(op, op.getStart(), 1, "start"))
-    return error;
-  if (Error error = expectArgument(op, op.getCount(), 2, "count"))
-    return error;
-  auto found = caches.find(op.getCache());
-  if (found == caches.end())
-    return failAt(op, "unknown cache", "an argument with skim.cache or what was appended to one",
-                  spell(op.getCache().getType()));
-  unsigned cache = found->second;
-  caches[op.getResult()] = cache;
-  lm::RotaryOp rotary = fusedRotary(op.getInput());
-  Expected<View> x = viewOf(op, rotary ? rotary.getInput() : op.getInput());
-  if (!x)
-    return x.takeError();
+Error StepGenerator::lowerAppend(lm::CacheAppendOp op, unsigned cache, const View &x, lm::RotaryOp rotary) {
   Task task;
-  task.reads = {x->buffer};
+  task.reads = {x.buffer};
   task.writes = {cacheBuffers[cache]};
   if (!rotary) {
-    task.emit = [this, x = *x, cache](Emitter &e, const StepValues &s) {
+    task.emit = [this, x, cache](Emitter &e, const StepValues &s) {
       emitCacheAppend(e, s, rows(e, s, x), cacheTensors[cache]);
       return Error::success();
     };
@@ -294,8 +179,7 @@ Error StepGenerator::lowerCacheAppend(lm::CacheAppendOp op) {
       if (!*view)
         return view->takeError();
     task.reads.insert(task.reads.end(), {cos->buffer, sin->buffer});
-    task.emit = [this, spec = rotarySpec(rotary), x = *x, cos = *cos, sin = *sin, cache](Emitter &e,
-                                                                                         const StepValues &s) {
+    task.emit = [this, spec = rotarySpec(rotary), x, cos = *cos, sin = *sin, cache](Emitter &e, const StepValues &s) {
       emitRotaryAppend(e, s, spec, rows(e, s, x), rows(e, s, cos), rows(e, s, sin), cacheTensors[cache]);
       return Error::success();
     };
@@ -304,32 +188,20 @@ Error StepGenerator::lowerCacheAppend(lm::CacheAppendOp op) {
   return Error::success();
 }
 
-Error StepGenerator::lowerAttention(lm::AttentionOp op) {
-  if (Error error = expectArgument(op, op.getStart(), 1, "start"))
-    return error;
-  Expected<View> query = viewOf(op, op.getQuery());
-  if (!query)
-    return query.takeError();
-  auto keys = caches.find(op.getKeys()), values = caches.find(op.getValues());
-  if (keys == caches.end() || values == caches.end())
-    return failAt(op, "unknown cache", "an argument with skim.cache or what was appended to one",
-                  spell(op.getKeys().getType()));
+Error StepGenerator::lowerAttention(lm::AttentionOp op, const View &query, unsigned keys, unsigned values) {
   Attention spec{static_cast<int64_t>(op.getHeads()),
                  op.getScale().convertToDouble(),
                  static_cast<int64_t>(op.getWindow().value_or(0)),
                  op.getSoftcap() ? op.getSoftcap()->convertToDouble() : 0,
-                 cacheTensors[keys->second],
-                 cacheTensors[values->second]};
-  if (spec.heads * spec.values.size != channelsOf(op.getResult()))
-    return failAt(op, "unsupported attention", std::to_string(spec.heads * spec.values.size) + " channels",
-                  spell(op.getType()));
+                 cacheTensors[keys],
+                 cacheTensors[values]};
   View y = newResult(op.getResult(), false);
   bind(op.getResult(), y);
   perThread = std::max(perThread, attentionScratch(target, spec));
   Task task;
-  task.reads = {query->buffer, cacheBuffers[keys->second], cacheBuffers[values->second]};
+  task.reads = {query.buffer, cacheBuffers[keys], cacheBuffers[values]};
   task.writes = {y.buffer};
-  task.emit = [this, spec, query = *query, y](Emitter &e, const StepValues &s) {
+  task.emit = [this, spec, query, y](Emitter &e, const StepValues &s) {
     emitAttention(e, s, spec, rows(e, s, query), rows(e, s, y));
     return Error::success();
   };
@@ -337,19 +209,14 @@ Error StepGenerator::lowerAttention(lm::AttentionOp op) {
   return Error::success();
 }
 
-Error StepGenerator::lowerGatherRows(lm::GatherRowsOp op) {
-  if (Error error = expectArgument(op, op.getRows(), 3, "rows"))
-    return error;
-  Expected<View> x = viewOf(op, op.getInput());
-  if (!x)
-    return x.takeError();
+Error StepGenerator::lowerGatherRows(lm::GatherRowsOp op, const View &x) {
   View y = newResult(op.getResult(), true);
   bind(op.getResult(), y);
   Task task;
   task.gathered = true;
-  task.reads = {x->buffer};
+  task.reads = {x.buffer};
   task.writes = {y.buffer};
-  task.emit = [this, x = *x, y](Emitter &e, const StepValues &s) {
+  task.emit = [this, x, y](Emitter &e, const StepValues &s) {
     emitGatherRows(e, s, x.channels, rows(e, s, x), rows(e, s, y));
     return Error::success();
   };
@@ -359,69 +226,7 @@ Error StepGenerator::lowerGatherRows(lm::GatherRowsOp op) {
 
 //===--- elementwise ---===//
 
-/// The number that a value holds in every element, if it is such a constant.
-static std::optional<double> splatConstant(Value value) {
-  if (auto splat = value.getDefiningOp<tensor::SplatOp>()) {
-    FloatAttr scalar;
-    if (matchPattern(splat.getInput(), m_Constant(&scalar)))
-      return scalar.getValueAsDouble();
-    return std::nullopt;
-  }
-  DenseElementsAttr elements;
-  if (matchPattern(value, m_Constant(&elements)) && elements.isSplat() && isa<FloatType>(elements.getElementType()))
-    return elements.getSplatValue<FloatAttr>().getValueAsDouble();
-  return std::nullopt;
-}
-
-bool StepGenerator::isInlined(Operation *op) {
-  if (!isElementwise(op->getName().getStringRef()) || !op->hasOneUse() || op->hasAttr(kEpilogueAttr))
-    return false;
-  Operation *user = *op->user_begin();
-  return isElementwise(user->getName().getStringRef()) && !user->hasAttr(kEpilogueAttr) &&
-         user->getBlock() == op->getBlock() && user->getResult(0).getType() == op->getResult(0).getType();
-}
-
-Error StepGenerator::buildExpression(Value value, bool root, Expression &expression, SmallVectorImpl<View> &inputs,
-                                     SmallVectorImpl<Value> &leaves) {
-  if (std::optional<double> constant = splatConstant(value)) {
-    expression.kind = Expression::Constant;
-    expression.constant = *constant;
-    return Error::success();
-  }
-  Operation *op = value.getDefiningOp();
-  if (op && (root || isInlined(op))) {
-    expression.kind = op->getNumOperands() == 1 ? Expression::Unary : Expression::Binary;
-    expression.operation = op->getName().getStringRef().str();
-    for (Value operand : op->getOperands())
-      if (Error error = buildExpression(operand, false, expression.operands.emplace_back(), inputs, leaves))
-        return error;
-    return Error::success();
-  }
-  auto known = llvm::find(leaves, value);
-  expression.kind = Expression::Input;
-  expression.input = static_cast<unsigned>(known - leaves.begin());
-  if (known != leaves.end())
-    return Error::success();
-  Expected<View> view = viewOf(op, value);
-  if (!view)
-    return view.takeError();
-  inputs.push_back(*view);
-  leaves.push_back(value);
-  return Error::success();
-}
-
-Error StepGenerator::lowerElementwise(Operation *op) {
-  Expression expression;
-  SmallVector<View> inputs;
-  SmallVector<Value> leaves;
-  if (Error error = buildExpression(op->getResult(0), true, expression, inputs, leaves))
-    return error;
-  int64_t channels = channelsOf(op->getResult(0));
-  if (inputs.empty())
-    return failAt(op, "unsupported operation", "an operand that is no constant", "constants only");
-  for (const View &input : inputs)
-    if (input.channels != channels || input.gathered != inputs[0].gathered)
-      return failAt(op, "unsupported operation", "operands of equal shape", "different shapes");
+Error StepGenerator::lowerElementwise(Operation *op, const Expression &expression, ArrayRef<View> inputs) {
   View y = newResult(op->getResult(0), inputs[0].gathered);
   bind(op->getResult(0), y);
   Task task;
@@ -429,7 +234,7 @@ Error StepGenerator::lowerElementwise(Operation *op) {
   for (const View &input : inputs)
     task.reads.push_back(input.buffer);
   task.writes = {y.buffer};
-  task.emit = [this, expression, inputs, y](Emitter &e, const StepValues &s) {
+  task.emit = [this, expression, inputs = inputs.vec(), y](Emitter &e, const StepValues &s) {
     SmallVector<Rows> pointers;
     for (const View &input : inputs)
       pointers.push_back(rows(e, s, input));
@@ -440,7 +245,7 @@ Error StepGenerator::lowerElementwise(Operation *op) {
   return Error::success();
 }
 
-void StepGenerator::addCopy(View from, View to) {
+void StepGenerator::addCopy(const View &from, const View &to) {
   Task task;
   task.gathered = to.gathered;
   task.reads = {from.buffer};
@@ -450,41 +255,4 @@ void StepGenerator::addCopy(View from, View to) {
     return Error::success();
   };
   plan.addTask(std::move(task));
-}
-
-//===--- views and the end ---===//
-
-Error StepGenerator::lowerAlias(Operation *op, Value source, int64_t column) {
-  Value result = op->getResult(0);
-  Expected<View> view = viewOf(op, source);
-  if (!view)
-    return view.takeError();
-  View part = *view;
-  part.column += column;
-  part.channels = channelsOf(result);
-  bind(result, part);
-  return Error::success();
-}
-
-Error StepGenerator::lowerReturn(func::ReturnOp op) {
-  Expected<View> view = viewOf(op, op.getOperand(0));
-  if (!view)
-    return view.takeError();
-  if (!view->gathered)
-    return failAt(op, "unsupported model function", "logits of the rows that lm.gather_rows chose",
-                  spell(op.getOperand(0).getType()));
-  if (plan.buffers[view->buffer].kind != Buffer::Logits) {
-    View to;
-    to.buffer = logitsBuffer;
-    to.stride = to.channels = view->channels;
-    to.gathered = true;
-    addCopy(*view, to);
-  }
-  for (auto [index, value] : llvm::enumerate(op.getOperands().drop_front())) {
-    auto found = caches.find(value);
-    if (found == caches.end() || found->second != index)
-      return failAt(op, "unsupported model function", "the caches as further results, in order",
-                    spell(value.getType()));
-  }
-  return Error::success();
 }

@@ -22,21 +22,10 @@ struct Buffer {
   int64_t bytesPerRow = 0;
   /// Scratch: where it begins, for each row of the step (byte rows · offset), set by assignMemory.
   int64_t offset = 0;
-  /// SSA values that live in it.
-  int64_t values = 0;
   // Schedule: the last writer, the readers since; levels of first and last use.
   int lastWriter = -1;
   std::vector<int> readers;
   int firstLevel = -1, lastLevel = -1;
-};
-
-/// Columns of a buffer, as rows of f32.
-struct View {
-  int buffer = -1;
-  int64_t column = 0, stride = 0, channels = 0;
-  /// One row for each wanted row rather than each token.
-  bool gathered = false;
-  bool contiguous() const { return stride == channels; }
 };
 
 /// A kernel call.

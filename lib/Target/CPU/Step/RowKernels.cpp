@@ -1,6 +1,7 @@
 //===- RowKernels.cpp - norms, elementwise expressions, rows gathered -------===//
 
 #include "Kernels.h"
+#include "skim/Target/Common/ModelValues.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "llvm/ADT/StringMap.h"
@@ -8,13 +9,6 @@
 using namespace mlir;
 
 namespace skim::step {
-
-/// A number as part of a symbol's name.
-static std::string spellNumber(double value) {
-  uint64_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return llvm::utohexstr(bits);
-}
 
 void emitRmsNorm(Emitter &e, const StepValues &s, const RmsNorm &spec, Rows x, Rows y, Val weight, Val rows) {
   std::string name = ("rms_norm_c" + Twine(spec.channels) + "_h" + Twine(spec.heads) + "_e" +
@@ -89,18 +83,6 @@ static const llvm::StringMap<Apply> &operations() {
 }
 
 bool isElementwise(StringRef operation) { return operations().contains(operation); }
-
-std::string Expression::spell() const {
-  if (kind == Input)
-    return "i" + std::to_string(input);
-  if (kind == Constant)
-    return "c" + spellNumber(constant);
-  std::string text = StringRef(operation).rsplit('.').second.str() + "(";
-  for (const Expression &operand : operands)
-    text += operand.spell() + ",";
-  text.back() = ')';
-  return text;
-}
 
 static Val evaluate(Emitter &e, const Expression &expression, ArrayRef<Val> inputs, Type type) {
   if (expression.kind == Expression::Input)

@@ -4,6 +4,7 @@
 #include "skim-rt/abi.h"
 #include "skim/Lane/LaneOps.h"
 #include "skim/Target/Common/KernelBuilder.h"
+#include "skim/Target/Common/ModelValues.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -15,84 +16,16 @@ using namespace mlir;
 using namespace skim;
 using namespace skim::step;
 
-//===--- signature ---===//
-
-Error StepGenerator::readSignature() {
-  const char *names[] = {"tokens", "start", "count", "rows"};
-  if (forward.isDeclaration() || !llvm::hasSingleElement(forward.getBody()))
-    return failAt(forward, "unsupported model function", "one block", "none or several");
-  if (forward.getNumArguments() < 4 || forward.getNumResults() < 1)
-    return failAt(forward, "unsupported model function", "arguments tokens, start, count, rows and the caches",
-                  spell(forward.getFunctionType()));
-  for (unsigned i = 0; i < 4; ++i) {
-    auto type = dyn_cast<RankedTensorType>(forward.getArgument(i).getType());
-    if (!type || !type.getElementType().isInteger(32) || type.getRank() != (i == 0 ? 2 : 1))
-      return failAt(forward, "unsupported model function", std::string("i32 ") + names[i],
-                    spell(forward.getArgument(i).getType()));
-  }
-  int64_t prefix = 0;
-  for (BlockArgument argument : forward.getArguments().drop_front(4)) {
-    auto type = dyn_cast<RankedTensorType>(argument.getType());
-    if (!forward.getArgAttr(argument.getArgNumber(), "skim.cache") || !type || type.getRank() != 4 ||
-        type.isDynamicDim(1) || type.isDynamicDim(3) || !type.getElementType().isF32() || type.getEncoding())
-      return failAt(forward, "unsupported model function", "a cache [batch, heads, capacity, size] of f32",
-                    spell(argument.getType()));
-    caches[argument] = static_cast<unsigned>(cacheTensors.size());
-    cacheTensors.push_back({prefix, type.getDimSize(1), type.getDimSize(3)});
-    cacheBuffers.push_back(plan.addBuffer(Buffer::Cache));
-    info.caches.push_back({type.getDimSize(1), type.getDimSize(3), 4});
-    prefix += type.getDimSize(1) * type.getDimSize(3) * 4;
-  }
-  auto returned = cast<func::ReturnOp>(forward.getBody().front().getTerminator());
-  logits = returned.getOperand(0);
-  auto type = dyn_cast<RankedTensorType>(logits.getType());
-  if (!type || type.getRank() != 2 || type.isDynamicDim(1) || !type.getElementType().isF32())
-    return failAt(forward, "unsupported model function", "logits [rows, vocabulary] of f32", spell(logits.getType()));
-  info.vocabulary = type.getDimSize(1);
-  if (auto context = forward->getAttrOfType<IntegerAttr>("skim.context"))
-    info.context = context.getInt();
-  logitsBuffer = plan.addBuffer(Buffer::Logits);
-  sharedBuffer = plan.addBuffer(Buffer::Shared);
-  return Error::success();
-}
-
-Error StepGenerator::expectArgument(Operation *op, Value value, unsigned argument, const char *name) {
-  if (value == forward.getArgument(argument))
-    return Error::success();
-  return failAt(op, "unsupported operand", std::string("the function's argument '") + name + "'", "another value");
-}
-
 //===--- values ---===//
 
-void StepGenerator::bind(Value value, View view) {
-  views[value] = view;
-  ++plan.buffers[view.buffer].values;
-}
-
-Expected<View> StepGenerator::viewOf(Operation *op, Value value) {
-  auto found = views.find(value);
-  if (found != views.end())
-    return found->second;
-  return failAt(op ? op : forward.getOperation(), "unsupported operand", "an activation", spell(value.getType()));
-}
-
-View StepGenerator::newResult(Value value, bool gathered) {
-  int64_t channels = cast<RankedTensorType>(value.getType()).getShape().back();
-  if (value != logits || !gathered)
-    return plan.addRows(channels, gathered);
-  View view;
-  view.buffer = logitsBuffer;
-  view.stride = view.channels = channels;
-  view.gathered = true;
-  return view;
-}
-
-View StepGenerator::contiguous(View view) {
-  if (view.contiguous())
-    return view;
-  View copy = plan.addRows(view.channels, view.gathered);
-  addCopy(view, copy);
-  return copy;
+void StepGenerator::begin() {
+  for (size_t i = 0; i < cacheTensors.size(); ++i)
+    cacheBuffers.push_back(plan.addBuffer(Buffer::Cache));
+  logitsBuffer = plan.addBuffer(Buffer::Logits);
+  sharedBuffer = plan.addBuffer(Buffer::Shared);
+  info.caches = programCaches;
+  info.vocabulary = vocabulary;
+  info.context = context;
 }
 
 Rows StepGenerator::rows(Emitter &e, const StepValues &s, const View &view) {
@@ -108,83 +41,36 @@ Rows StepGenerator::rows(Emitter &e, const StepValues &s, const View &view) {
 //===--- weights ---===//
 
 int64_t StepGenerator::addWeight(ProgramWeight weight) {
-  // Equal constants (a tied embedding that stands twice in the IR) are one.
-  Operation *source = weight.source.getDefiningOp();
-  NamedAttrList identity;
-  for (NamedAttribute attribute : source->getAttrDictionary())
-    if (attribute.getName() != "name" && attribute.getName() != "sha256")
-      identity.append(attribute);
-  identity.set("skim.type", TypeAttr::get(weight.source.getType()));
-  if (weight.codes.block)
-    identity.set("skim.turned", Builder(source->getContext())
-                                    .getDenseI64ArrayAttr({weight.codes.word, weight.codes.lanes, weight.codes.bits,
-                                                           weight.codes.columns}));
-  auto key = std::make_pair(Attribute(identity.getDictionary(source->getContext())), Type(weight.type));
-  auto [entry, isNew] = weightIndices.try_emplace(key, static_cast<int64_t>(info.weights.size()));
-  if (!isNew)
-    return entry->second;
-  std::string name = weight.name.empty() ? "weight" : weight.name;
-  for (unsigned suffix = 1; !weightNames.insert(name).second; ++suffix)
-    name = (weight.name.empty() ? "weight" : weight.name) + "." + std::to_string(suffix);
-  weight.name = name;
-  info.weights.push_back(std::move(weight));
-  return entry->second;
+  const TurnedCodes &codes = weight.codes;
+  Attribute turned;
+  if (codes.block)
+    turned = Builder(forward.getContext()).getDenseI64ArrayAttr({codes.word, codes.lanes, codes.bits, codes.columns});
+  bool isNew;
+  int64_t number = numbers.add(weight, turned, isNew);
+  if (isNew)
+    info.weights.push_back(std::move(weight));
+  return number;
 }
 
 Expected<Weight> StepGenerator::resolveWeight(Operation *user, Value value, StringRef layer, LayoutAttr layout) {
-  value = behindConversions(value);
-  auto type = cast<RankedTensorType>(value.getType());
   Weight weight;
-  weight.type = type;
-  auto add = [&](Value source, RankedTensorType stored, std::string name, unsigned component, Value encoded,
-                 const TurnedCodes &codes = {}) {
-    ProgramWeight entry;
-    entry.codes = codes;
-    entry.name = std::move(name);
-    entry.type = stored;
-    entry.source = source;
-    entry.encoded = encoded;
-    entry.component = component;
-    entry.layer = layer.str();
-    weight.indices.push_back(addWeight(std::move(entry)));
-  };
-  if (auto assemble = value.getDefiningOp<AssembleOp>()) {
-    weight.term = getEncoding(type);
-    SmallVector<Component> components = getComponents(weight.term, type.getShape());
-    SmallVector<TurnedCodes> codes = turnedCodes(weight.term, type.getShape(), layout);
-    for (auto [index, component] : llvm::enumerate(assemble.getComponents())) {
-      if (!isConstantTensor(component))
-        return failAt(user, "unsupported weight", "constant components", spell(component.getType()));
-      std::string name = externalName(component);
-      if (name.empty() && !layer.empty())
-        name = layer.str() + "." + components[index].name;
-      add(component, components[index].type, name, index, value, codes[index]);
-    }
-    return weight;
+  weight.type = cast<RankedTensorType>(behindConversions(value).getType());
+  Expected<SmallVector<StepTensor>> tensors = tensorsOfWeight(user, value, layer, weight.term);
+  if (!tensors)
+    return tensors.takeError();
+  SmallVector<TurnedCodes> codes = turnedCodes(weight.term, weight.type.getShape(), layout);
+  for (StepTensor &tensor : *tensors) {
+    TurnedCodes turned = tensor.encoded ? codes[tensor.component] : TurnedCodes();
+    weight.indices.push_back(addWeight({std::move(tensor), turned}));
   }
-  if (!isConstantTensor(value) || !isa<FloatType>(type.getElementType()))
-    return failAt(user, "unsupported weight", "a constant of floats or an encoded weight", spell(type));
-  weight.term = cast<WeightEncoding>(Attribute(DenseAttr::get(type.getContext(), type.getElementType())));
-  std::string name = externalName(value);
-  if (name.empty() && !layer.empty())
-    name = layer.str() + ".weight";
-  add(value, RankedTensorType::get(type.getShape(), type.getElementType()), name, 0, Value());
   return weight;
 }
 
 Expected<int64_t> StepGenerator::resolveVector(Operation *user, Value value, StringRef layer) {
-  value = behindConversions(value);
-  auto type = cast<RankedTensorType>(value.getType());
-  if (!isConstantTensor(value) || !isa<FloatType>(type.getElementType()) || type.getEncoding())
-    return failAt(user, "unsupported parameter", "a constant of floats", spell(type));
-  ProgramWeight entry;
-  entry.name = externalName(value);
-  if (entry.name.empty() && !layer.empty())
-    entry.name = layer.str() + ".bias";
-  entry.type = RankedTensorType::get(type.getShape(), Float32Type::get(type.getContext()));
-  entry.source = value;
-  entry.layer = layer.str();
-  return addWeight(std::move(entry));
+  Expected<StepTensor> tensor = tensorOfVector(user, value, layer);
+  if (!tensor)
+    return tensor.takeError();
+  return addWeight({std::move(*tensor), {}});
 }
 
 Val StepGenerator::weightPointer(Emitter &e, const StepValues &s, int64_t index) {
@@ -269,11 +155,8 @@ Error StepGenerator::emit(ModuleOp code) {
 }
 
 Expected<ProgramInfo> StepGenerator::run(ModuleOp code) {
-  if (Error error = readSignature())
+  if (Error error = walk())
     return error;
-  for (Operation &op : forward.getBody().front())
-    if (Error error = lower(&op))
-      return error;
   plan.assignMemory();
   auto align = [](int64_t bytes) { return (bytes + 63) / 64 * 64; };
   sharedFixed = align(sharedFixed);

@@ -3,16 +3,8 @@
 #define SKIM_LIB_TARGET_CPU_STEP_STEPGENERATOR_H
 
 #include "Plan.h"
-#include "skim/LM/LMOps.h"
-#include "skim/Skim/SkimOps.h"
 #include "skim/Target/CPU/Linear.h"
 #include "skim/Target/CPU/Step.h"
-#include "skim/Target/Common/ModelValues.h"
-
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "llvm/ADT/DenseMap.h"
-#include "llvm/ADT/DenseSet.h"
-#include "llvm/ADT/StringSet.h"
 
 namespace skim::step {
 
@@ -23,45 +15,28 @@ struct Weight {
   llvm::SmallVector<int64_t> indices; // in ProgramInfo.weights
 };
 
-class StepGenerator {
+/// Plans the tasks of a step, and emits its code.
+class StepGenerator : public ModelWalk {
 public:
-  StepGenerator(mlir::func::FuncOp forward, const TargetInfo &target) : forward(forward), target(target) {}
+  StepGenerator(mlir::func::FuncOp forward, const TargetInfo &target) : ModelWalk(forward), target(target) {}
   Expected<ProgramInfo> run(mlir::ModuleOp code);
 
 private:
-  // Signature.
-  Error readSignature();
-  Error expectArgument(mlir::Operation *op, mlir::Value value, unsigned argument, const char *name);
+  void begin() override;
+  Error lowerLinear(LinearOp op) override;
+  Error lowerEmbed(EmbedOp op) override;
+  Error lowerNorm(lm::RMSNormOp op) override;
+  Error lowerRotaryTable(lm::RotaryTableOp op) override;
+  Error lowerRotary(lm::RotaryOp op) override;
+  Error lowerAppend(lm::CacheAppendOp op, unsigned cache, const View &x, lm::RotaryOp rotary) override;
+  Error lowerAttention(lm::AttentionOp op, const View &query, unsigned keys, unsigned values) override;
+  Error lowerGatherRows(lm::GatherRowsOp op, const View &x) override;
+  Error lowerElementwise(mlir::Operation *op, const Expression &expression, llvm::ArrayRef<View> inputs) override;
+  bool isElementwise(llvm::StringRef operation) const override { return step::isElementwise(operation); }
+  View addRows(int64_t channels, bool gathered) override { return plan.addRows(channels, gathered); }
+  /// A task that copies.
+  void addCopy(const View &from, const View &to) override;
 
-  // Operations, in program order: each adds tasks and the views of its results.
-  Error lower(mlir::Operation *op);
-  Error lowerLinear(LinearOp op);
-  Error lowerEmbed(EmbedOp op);
-  Error lowerNorm(lm::RMSNormOp op);
-  Error lowerRotaryTable(lm::RotaryTableOp op);
-  Error lowerRotary(lm::RotaryOp op);
-  Error lowerCacheAppend(lm::CacheAppendOp op);
-  Error lowerAttention(lm::AttentionOp op);
-  Error lowerGatherRows(lm::GatherRowsOp op);
-  Error lowerElementwise(mlir::Operation *op);
-  /// Operations whose result is columns of their operand's memory.
-  Error lowerAlias(mlir::Operation *op, mlir::Value source, int64_t column);
-  Error lowerReturn(mlir::func::ReturnOp op);
-
-  // Elementwise trees.
-  /// True if the operation is computed as part of its only user.
-  bool isInlined(mlir::Operation *op);
-  Error buildExpression(mlir::Value value, bool root, Expression &expression, llvm::SmallVectorImpl<View> &inputs,
-                        llvm::SmallVectorImpl<mlir::Value> &leaves);
-
-  // Values.
-  Expected<View> viewOf(mlir::Operation *op, mlir::Value value);
-  /// Memory for a result: its own rows, or the logits where it is returned as such.
-  View newResult(mlir::Value value, bool gathered);
-  void bind(mlir::Value value, View view);
-  /// The view, or that of a contiguous copy which a task makes.
-  View contiguous(View view);
-  void addCopy(View from, View to);
   Rows rows(Emitter &e, const StepValues &s, const View &view);
   Val rowCount(const StepValues &s, const View &view) { return view.gathered ? s.numRows : s.rows; }
 
@@ -76,21 +51,12 @@ private:
 
   Error emit(mlir::ModuleOp code);
 
-  mlir::func::FuncOp forward;
   TargetInfo target;
   Plan plan;
   ProgramInfo info;
-  llvm::DenseMap<mlir::Value, View> views;
-  /// Cache values → number of the cache.
-  llvm::DenseMap<mlir::Value, unsigned> caches;
-  llvm::SmallVector<CacheTensor> cacheTensors;
   llvm::SmallVector<int> cacheBuffers;
-  llvm::DenseSet<mlir::Operation *> done;
-  /// By the constant (without its name) and the type that is read.
-  llvm::DenseMap<std::pair<mlir::Attribute, mlir::Type>, int64_t> weightIndices;
-  llvm::StringSet<> weightNames;
-  mlir::Value logits;
-  int logitsBuffer = -1, sharedBuffer = -1;
+  TensorNumbers numbers;
+  int sharedBuffer = -1;
   int64_t sharedFixed = 0, sharedPerRow = 0, perThread = 0;
 };
 

@@ -159,7 +159,7 @@ Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &ta
     weights.push_back({"weight " + weight.name, zeros(bytes), static_cast<uint64_t>(bytes)});
   }
   int64_t perToken = 0;
-  for (const StepCache &cache : program->caches)
+  for (const ProgramCache &cache : program->caches)
     perToken += cache.heads * cache.dim * cache.bytesPerElement;
   std::vector<int32_t> tokens(static_cast<size_t>(rows)), start(tokens.size(), static_cast<int32_t>(context - 1)),
       count(tokens.size(), 1), wanted(tokens.size());

@@ -3,18 +3,15 @@
 #define SKIM_LIB_TARGET_GPU_STEP_KERNELVALUES_H
 
 #include "Kernels.h"
+#include "skim/Target/Common/ModelValues.h"
 
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
 namespace skim::device {
 
-/// A number as part of a symbol's name.
-inline std::string spellNumber(double value) {
-  uint64_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return llvm::utohexstr(bits);
-}
+/// An expression as part of a symbol's name, of which PTX allows letters, digits and underscores.
+std::string symbolOf(const Expression &expression);
 
 /// DeviceBuilder inside of a step's kernel.
 class StepBuilder : public DeviceBuilder {

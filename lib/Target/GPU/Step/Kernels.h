@@ -10,6 +10,7 @@
 #define SKIM_LIB_TARGET_GPU_STEP_KERNELS_H
 
 #include "skim/Skim/SkimEncodings.h"
+#include "skim/Target/Common/ModelWalk.h"
 #include "skim/Target/GPU/DeviceBuilder.h"
 #include "skim/Target/GPU/RowSource.h"
 
@@ -34,16 +35,6 @@ struct StepKernel {
 /// (x, strideX, y, strideY, weight): heads of channels / heads elements each.
 StepKernel normKernel(const KernelPlace &place, int64_t channels, int64_t heads, double epsilon, double offset);
 
-/// An expression over rows of equal width: leaves are inputs, splat constants.
-struct Expression {
-  enum Kind { Input, Constant, Apply } kind = Input;
-  unsigned input = 0;               // Input
-  double constant = 0;              // Constant
-  std::string operation;            // Apply: `arith.addf`, `lm.silu`, `math.exp`, …
-  std::vector<Expression> operands; // Apply
-  /// Text that names the expression; equal texts compute the same.
-  std::string spell() const;
-};
 /// True if expressions may hold the operation.
 bool isElementwise(llvm::StringRef operation);
 /// (x0, stride0, x1, stride1, …, y, strideY).

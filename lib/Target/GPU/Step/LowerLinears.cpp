@@ -1,40 +1,11 @@
 //===- LowerLinears.cpp - linears of a model function as launches -----------===//
 
 #include "StepGenerator.h"
-#include "skim/Transforms/FuseLinears.h"
+#include "skim/Target/Common/ModelValues.h"
 
 using namespace mlir;
 using namespace skim;
 using namespace skim::device;
-
-Operation *StepGenerator::sumInPlace(LinearOp op) {
-  if (!op->hasOneUse())
-    return nullptr;
-  Operation *sum = *op->user_begin();
-  if (!sum->hasAttr(kEpilogueAttr) || !isa<arith::AddFOp>(sum) || sum->getResult(0) == logits)
-    return nullptr;
-  Value residual = sum->getOperand(sum->getOperand(0) == op.getResult() ? 1 : 0);
-  auto found = views.find(residual);
-  if (found == views.end() || found->second.buffer == kLogits || buffers[found->second.buffer].values != 1)
-    return nullptr;
-  // Everything else that reads the residual has run.
-  bool last = llvm::all_of(residual.getUsers(), [&](Operation *user) {
-    return user == sum || (done.contains(user) && !isInlined(user) && !deferred.contains(user->getResult(0)));
-  });
-  return last ? sum : nullptr;
-}
-
-SmallVector<LinearOp> StepGenerator::callOf(LinearOp op) {
-  SmallVector<LinearOp> linears = {op};
-  Attribute group = op->getAttr(kGroupAttr);
-  if (!group || op.getResult() == logits)
-    return linears;
-  for (LinearOp other : op->getBlock()->getOps<LinearOp>())
-    if (other != op && other->getAttr(kGroupAttr) == group && other.getInput() == op.getInput() &&
-        other.getModeAttr() == op.getModeAttr() && other.getResult() != logits)
-      linears.push_back(other);
-  return linears;
-}
 
 bool StepGenerator::isInputOnly(Value value) {
   SmallVector<Operation *> users(value.getUsers());
@@ -97,12 +68,7 @@ Error StepGenerator::lowerLinear(LinearOp first) {
   }
 
   View y;
-  if (Operation *sum = linears.size() == 1 ? sumInPlace(first) : nullptr) {
-    Value residual = sum->getOperand(sum->getOperand(0) == first.getResult() ? 1 : 0);
-    y = views[residual];
-    views[sum->getResult(0)] = y; // takes over the residual's place
-    views.erase(residual);
-    done.insert(sum);
+  if (linears.size() == 1 && takeResidual(first, y)) {
     call.epilogue = LinearEpilogue::Add;
   } else if (linears.size() == 1) {
     y = newResult(first.getResult(), gathered);

@@ -1,65 +1,10 @@
 //===- LowerOperations.cpp - operations of a model function as launches -----===//
 
 #include "StepGenerator.h"
-#include "skim/Transforms/FuseLinears.h"
-
-#include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/IR/Matchers.h"
 
 using namespace mlir;
 using namespace skim;
 using namespace skim::device;
-
-Error StepGenerator::lower(Operation *op) {
-  if (done.contains(op))
-    return Error::success();
-  for (Type type : op->getResultTypes())
-    if (auto tensor = dyn_cast<RankedTensorType>(type); tensor && isa<FloatType>(tensor.getElementType()) &&
-                                                        !tensor.hasStaticShape() && !tensor.getElementType().isF32())
-      return failAt(op, "unsupported activation type", "f32", spell(type));
-  done.insert(op);
-  // Constants are read where they are used; positions inside rotary tables.
-  if (isa<ExternalOp, AssembleOp, lm::PositionsOp, ObserveOp, tensor::DimOp, tensor::SplatOp>(op) ||
-      op->hasTrait<OpTrait::ConstantLike>())
-    return Error::success();
-  if (auto linear = dyn_cast<LinearOp>(op))
-    return lowerLinear(linear);
-  if (auto embed = dyn_cast<EmbedOp>(op))
-    return lowerEmbed(embed);
-  if (auto norm = dyn_cast<lm::RMSNormOp>(op))
-    return lowerNorm(norm);
-  if (auto table = dyn_cast<lm::RotaryTableOp>(op))
-    return lowerRotaryTable(table);
-  if (auto rotary = dyn_cast<lm::RotaryOp>(op))
-    return lowerRotary(rotary);
-  if (auto append = dyn_cast<lm::CacheAppendOp>(op))
-    return lowerCacheAppend(append);
-  if (auto attention = dyn_cast<lm::AttentionOp>(op))
-    return lowerAttention(attention);
-  if (auto gather = dyn_cast<lm::GatherRowsOp>(op))
-    return lowerGatherRows(gather);
-  if (auto ret = dyn_cast<func::ReturnOp>(op))
-    return lowerReturn(ret);
-  if (auto cast = dyn_cast<tensor::CastOp>(op))
-    return lowerAlias(op, cast.getSource(), 0);
-  if (auto slice = dyn_cast<tensor::ExtractSliceOp>(op)) {
-    // A range of channels; the other dimensions are whole (their sizes are dynamic).
-    auto source = slice.getSourceType();
-    bool whole = slice.getType().getRank() == source.getRank() && !slice.isDynamicOffset(source.getRank() - 1);
-    for (OpFoldResult stride : slice.getMixedStrides())
-      whole &= isConstantIntValue(stride, 1);
-    for (OpFoldResult offset : ArrayRef(slice.getMixedOffsets()).drop_back())
-      whole &= isConstantIntValue(offset, 0);
-    if (whole)
-      return lowerAlias(op, slice.getSource(), slice.getStaticOffset(source.getRank() - 1));
-    return failAt(op, "unsupported slice", "a static range of the last dimension", spell(slice.getType()));
-  }
-  if (auto convert = dyn_cast<ConvertOp>(op); convert && cast<RankedTensorType>(convert.getType()).hasStaticShape())
-    return Error::success(); // a weight's
-  if (isElementwise(op->getName().getStringRef()))
-    return isInlined(op) ? Error::success() : lowerElementwise(op);
-  return failAt(op, "unsupported operation", "an operation with a kernel", op->getName().getStringRef().str());
-}
 
 //===--- embeddings ---===//
 
@@ -69,8 +14,6 @@ Error StepGenerator::lowerEmbed(EmbedOp op) {
   Expected<SmallVector<int64_t>> table = weights.weight(op, op.getTable(), op.getLayer().value_or(""), term);
   if (!table)
     return table.takeError();
-  if (Error error = expectArgument(op, op.getIds(), 0, "tokens"))
-    return error;
   int64_t channels = channelsOf(op.getResult());
   int64_t vocabulary = cast<RankedTensorType>(op.getTable().getType()).getDimSize(0);
   Expected<EmbedLaunch> kernel = emitEmbed(place.builder, op.getLoc(), place.module, term, vocabulary, channels);
@@ -107,11 +50,6 @@ Error StepGenerator::lowerNorm(lm::RMSNormOp op) {
 }
 
 Error StepGenerator::lowerRotaryTable(lm::RotaryTableOp op) {
-  auto positions = op.getPositions().getDefiningOp<lm::PositionsOp>();
-  if (!positions)
-    return failAt(op, "unsupported positions", "the result of lm.positions", spell(op.getPositions().getType()));
-  if (Error error = expectArgument(positions, positions.getStart(), 1, "start"))
-    return error;
   Expected<int64_t> frequencies = weights.vector(op, op.getFrequencies(), "");
   if (!frequencies)
     return frequencies.takeError();
@@ -124,23 +62,12 @@ Error StepGenerator::lowerRotaryTable(lm::RotaryTableOp op) {
   return Error::success();
 }
 
-/// A rotary whose only use is an append is computed into the cache.
-static lm::RotaryOp fusedRotary(Value value) {
-  auto rotary = value.getDefiningOp<lm::RotaryOp>();
-  if (!rotary || !rotary->hasOneUse())
-    return {};
-  auto append = dyn_cast<lm::CacheAppendOp>(*rotary->user_begin());
-  return append && append.getInput() == value && append->getBlock() == rotary->getBlock() ? rotary : lm::RotaryOp();
-}
-
 static Rotation rotationOf(lm::RotaryOp op) {
   int64_t heads = op.getHeads();
   return {heads, channelsOf(op.getInput()) / heads, channelsOf(op.getCos()), op.getInterleaved()};
 }
 
 Error StepGenerator::lowerRotary(lm::RotaryOp op) {
-  if (fusedRotary(op.getResult()))
-    return Error::success();
   Expected<View> x = viewOf(op, op.getInput()), cos = viewOf(op, op.getCos()), sin = viewOf(op, op.getSin());
   for (Expected<View> *view : {&x, &cos, &sin})
     if (!*view)
@@ -171,26 +98,12 @@ void StepGenerator::flushRotations() {
 
 //===--- caches and attention ---===//
 
-Error StepGenerator::lowerCacheAppend(lm::CacheAppendOp op) {
-  if (Error error = expectArgument(op, op.getStart(), 1, "start"))
-    return error;
-  if (Error error = expectArgument(op, op.getCount(), 2, "count"))
-    return error;
-  auto found = caches.find(op.getCache());
-  if (found == caches.end())
-    return failAt(op, "unknown cache", "an argument with skim.cache or what was appended to one",
-                  spell(op.getCache().getType()));
-  unsigned index = found->second;
-  caches[op.getResult()] = index;
-  const Cache &cache = cacheTensors[index];
-  lm::RotaryOp rotary = fusedRotary(op.getInput());
-  Expected<View> x = viewOf(op, rotary ? rotary.getInput() : op.getInput());
-  if (!x)
-    return x.takeError();
-  if (llvm::is_contained(rotated, x->buffer))
+Error StepGenerator::lowerAppend(lm::CacheAppendOp op, unsigned index, const View &x, lm::RotaryOp rotary) {
+  const CacheTensor &cache = cacheTensors[index];
+  if (llvm::is_contained(rotated, x.buffer))
     flushRotations();
   Rotation spec = {cache.heads, cache.size, 0, false};
-  View cos = *x, sin = *x; // not read
+  View cos = x, sin = x; // not read
   if (rotary) {
     spec = rotationOf(rotary);
     Expected<View> table[] = {viewOf(op, rotary.getCos()), viewOf(op, rotary.getSin())};
@@ -201,21 +114,12 @@ Error StepGenerator::lowerCacheAppend(lm::CacheAppendOp op) {
     sin = contiguous(*table[1]);
   }
   rotations.push_back({spec, true});
-  rotationArguments.append({pointer(*x), stride(*x), pointer(cos), pointer(sin), number(cache.prefix)});
+  rotationArguments.append({pointer(x), stride(x), pointer(cos), pointer(sin), number(cache.prefix)});
   return Error::success();
 }
 
-Error StepGenerator::lowerAttention(lm::AttentionOp op) {
-  if (Error error = expectArgument(op, op.getStart(), 1, "start"))
-    return error;
-  Expected<View> query = viewOf(op, op.getQuery());
-  if (!query)
-    return query.takeError();
-  auto keys = caches.find(op.getKeys()), values = caches.find(op.getValues());
-  if (keys == caches.end() || values == caches.end())
-    return failAt(op, "unknown cache", "an argument with skim.cache or what was appended to one",
-                  spell(op.getKeys().getType()));
-  const Cache &keyCache = cacheTensors[keys->second], &valueCache = cacheTensors[values->second];
+Error StepGenerator::lowerAttention(lm::AttentionOp op, const View &query, unsigned keys, unsigned values) {
+  const CacheTensor &keyCache = cacheTensors[keys], &valueCache = cacheTensors[values];
   AttentionSpec spec{static_cast<int64_t>(op.getHeads()),
                      keyCache.heads,
                      keyCache.size,
@@ -223,23 +127,19 @@ Error StepGenerator::lowerAttention(lm::AttentionOp op) {
                      op.getScale().convertToDouble(),
                      static_cast<int64_t>(op.getWindow().value_or(0)),
                      op.getSoftcap() ? op.getSoftcap()->convertToDouble() : 0,
-                     isAligned(*query) && keyCache.prefix % 16 == 0 && valueCache.prefix % 16 == 0};
-  if (spec.heads * spec.valueSize != channelsOf(op.getResult()))
-    return failAt(op, "unsupported attention", std::to_string(spec.heads * spec.valueSize) + " channels",
-                  spell(op.getType()));
-  SmallVector<StepArgument> arguments = {pointer(*query), stride(*query)};
+                     isAligned(query) && keyCache.prefix % 16 == 0 && valueCache.prefix % 16 == 0};
+  SmallVector<StepArgument> arguments = {pointer(query), stride(query)};
   // Parts of the keys are put together by the launch that packs the result.
   if (isInputOnly(op.getResult())) {
-    auto context = forward->getAttrOfType<IntegerAttr>("skim.context");
-    int64_t keys = spec.window ? spec.window : context ? context.getInt() : 0;
-    spec.splits = attentionSplits(spec, m, keys, target.multiprocessors);
+    int64_t most = spec.window ? spec.window : context;
+    spec.splits = attentionSplits(spec, m, most, target.multiprocessors);
   }
   if (spec.splits > 1) {
     int64_t parts = m * spec.heads * spec.splits;
     StepArgument outputs{StepArgument::Buffer, addBuffer(parts * spec.valueSize * 4)};
     StepArgument stats{StepArgument::Buffer, addBuffer(parts * 8)};
     arguments.append({outputs, stats});
-    defer(op, *query, attentionSource(spec), {outputs, stats});
+    defer(op, query, attentionSource(spec), {outputs, stats});
   } else {
     View y = newResult(op.getResult(), false);
     bind(op.getResult(), y);
@@ -251,83 +151,16 @@ Error StepGenerator::lowerAttention(lm::AttentionOp op) {
   return Error::success();
 }
 
-Error StepGenerator::lowerGatherRows(lm::GatherRowsOp op) {
-  if (Error error = expectArgument(op, op.getRows(), 3, "rows"))
-    return error;
-  Expected<View> x = viewOf(op, op.getInput());
-  if (!x)
-    return x.takeError();
+Error StepGenerator::lowerGatherRows(lm::GatherRowsOp op, const View &x) {
   View y = newResult(op.getResult(), true);
   bind(op.getResult(), y);
-  launch(gatherKernel(place, x->channels), true, {pointer(*x), stride(*x), pointer(y), stride(y), input("wanted")});
+  launch(gatherKernel(place, x.channels), true, {pointer(x), stride(x), pointer(y), stride(y), input("wanted")});
   return Error::success();
 }
 
 //===--- elementwise ---===//
 
-/// The number that a value holds in every element, if it is such a constant.
-static std::optional<double> splatConstant(Value value) {
-  if (auto splat = value.getDefiningOp<tensor::SplatOp>()) {
-    FloatAttr scalar;
-    if (matchPattern(splat.getInput(), m_Constant(&scalar)))
-      return scalar.getValueAsDouble();
-    return std::nullopt;
-  }
-  DenseElementsAttr elements;
-  if (matchPattern(value, m_Constant(&elements)) && elements.isSplat() && isa<FloatType>(elements.getElementType()))
-    return elements.getSplatValue<FloatAttr>().getValueAsDouble();
-  return std::nullopt;
-}
-
-bool StepGenerator::isInlined(Operation *op) {
-  if (!isElementwise(op->getName().getStringRef()) || !op->hasOneUse() || op->hasAttr(kEpilogueAttr))
-    return false;
-  Operation *user = *op->user_begin();
-  return isElementwise(user->getName().getStringRef()) && !user->hasAttr(kEpilogueAttr) &&
-         user->getBlock() == op->getBlock() && user->getResult(0).getType() == op->getResult(0).getType();
-}
-
-Error StepGenerator::buildExpression(Value value, bool root, Expression &expression, SmallVectorImpl<View> &inputs,
-                                     SmallVectorImpl<Value> &leaves) {
-  if (std::optional<double> constant = splatConstant(value)) {
-    expression.kind = Expression::Constant;
-    expression.constant = *constant;
-    return Error::success();
-  }
-  Operation *op = value.getDefiningOp();
-  if (op && (root || isInlined(op))) {
-    expression.kind = Expression::Apply;
-    expression.operation = op->getName().getStringRef().str();
-    for (Value operand : op->getOperands())
-      if (Error error = buildExpression(operand, false, expression.operands.emplace_back(), inputs, leaves))
-        return error;
-    return Error::success();
-  }
-  auto known = llvm::find(leaves, value);
-  expression.kind = Expression::Input;
-  expression.input = static_cast<unsigned>(known - leaves.begin());
-  if (known != leaves.end())
-    return Error::success();
-  Expected<View> view = viewOf(op, value);
-  if (!view)
-    return view.takeError();
-  inputs.push_back(*view);
-  leaves.push_back(value);
-  return Error::success();
-}
-
-Error StepGenerator::lowerElementwise(Operation *op) {
-  Expression expression;
-  SmallVector<View> inputs;
-  SmallVector<Value> leaves;
-  if (Error error = buildExpression(op->getResult(0), true, expression, inputs, leaves))
-    return error;
-  int64_t channels = channelsOf(op->getResult(0));
-  if (inputs.empty())
-    return failAt(op, "unsupported operation", "an operand that is no constant", "constants only");
-  for (const View &input : inputs)
-    if (input.channels != channels || input.gathered != inputs[0].gathered)
-      return failAt(op, "unsupported operation", "operands of equal shape", "different shapes");
+Error StepGenerator::lowerElementwise(Operation *op, const Expression &expression, ArrayRef<View> inputs) {
   SmallVector<StepArgument> arguments;
   for (const View &input : inputs)
     arguments.append({pointer(input), stride(input)});
@@ -338,44 +171,6 @@ Error StepGenerator::lowerElementwise(Operation *op) {
   View y = newResult(op->getResult(0), inputs[0].gathered);
   bind(op->getResult(0), y);
   arguments.append({pointer(y), stride(y)});
-  launch(mapKernel(place, expression, channels, inputs.size()), y.gathered, arguments);
-  return Error::success();
-}
-
-//===--- views and the end ---===//
-
-Error StepGenerator::lowerAlias(Operation *op, Value source, int64_t column) {
-  Value result = op->getResult(0);
-  Expected<View> view = viewOf(op, source);
-  if (!view)
-    return view.takeError();
-  View part = *view;
-  part.column += column;
-  part.channels = channelsOf(result);
-  bind(result, part);
-  return Error::success();
-}
-
-Error StepGenerator::lowerReturn(func::ReturnOp op) {
-  flushRotations(); // appends that nothing reads in this step
-  Expected<View> view = viewOf(op, op.getOperand(0));
-  if (!view)
-    return view.takeError();
-  if (!view->gathered)
-    return failAt(op, "unsupported model function", "logits of the rows that lm.gather_rows chose",
-                  spell(op.getOperand(0).getType()));
-  if (view->buffer != kLogits) {
-    View to;
-    to.buffer = kLogits;
-    to.stride = to.channels = view->channels;
-    to.gathered = true;
-    addCopy(*view, to);
-  }
-  for (auto [index, value] : llvm::enumerate(op.getOperands().drop_front())) {
-    auto found = caches.find(value);
-    if (found == caches.end() || found->second != index)
-      return failAt(op, "unsupported model function", "the caches as further results, in order",
-                    spell(value.getType()));
-  }
+  launch(mapKernel(place, expression, y.channels, inputs.size()), y.gathered, arguments);
   return Error::success();
 }

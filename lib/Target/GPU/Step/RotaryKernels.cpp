@@ -57,7 +57,7 @@ StepKernel device::rotaryTableKernel(const KernelPlace &place, int64_t columns, 
   return {name, threads};
 }
 
-static std::string spell(const Rotation &spec) {
+static std::string nameOf(const Rotation &spec) {
   return "_h" + std::to_string(spec.heads) + "_d" + std::to_string(spec.size) + "_r" + std::to_string(spec.columns) +
          (spec.interleaved ? "_i" : "");
 }
@@ -96,7 +96,7 @@ StepKernel device::rotaryKernel(const KernelPlace &place, ArrayRef<RotaryPart> p
   std::string name = "rotary", letters = "ppppn";
   int64_t threads = 32, heads = 0;
   for (const RotaryPart &part : parts) {
-    name += spell(part.spec) + (part.append ? "_append" : "");
+    name += nameOf(part.spec) + (part.append ? "_append" : "");
     letters += part.append ? "pnppn" : "pnpppn";
     threads = std::max(threads, threadsFor(part.spec.size));
     heads += part.spec.heads;

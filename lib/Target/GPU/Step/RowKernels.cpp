@@ -80,15 +80,11 @@ static const llvm::StringMap<Apply> &operations() {
 
 bool device::isElementwise(StringRef operation) { return operations().contains(operation); }
 
-std::string Expression::spell() const {
-  if (kind == Input)
-    return "i" + std::to_string(input);
-  if (kind == Constant)
-    return "c" + spellNumber(constant);
-  std::string text = StringRef(operation).rsplit('.').second.str() + "_";
-  for (const Expression &operand : operands)
-    text += operand.spell() + "_";
-  return text + "e";
+std::string device::symbolOf(const Expression &expression) {
+  std::string text;
+  for (char letter : expression.spell())
+    text += letter == '(' || letter == ',' ? "_" : letter == ')' ? "_e" : std::string(1, letter);
+  return text;
 }
 
 Value device::evaluate(StepBuilder &b, const Expression &expression, ArrayRef<Value> inputs) {
@@ -104,7 +100,7 @@ Value device::evaluate(StepBuilder &b, const Expression &expression, ArrayRef<Va
 
 StepKernel device::mapKernel(const KernelPlace &place, const Expression &expression, int64_t channels,
                              unsigned inputs) {
-  std::string name = "map_c" + std::to_string(channels) + "_" + expression.spell(), letters;
+  std::string name = "map_c" + std::to_string(channels) + "_" + symbolOf(expression), letters;
   for (unsigned i = 0; i <= inputs; ++i)
     letters += "pn";
   makeKernel(place, name, kernelTypes(place, letters), kMapThreads, [&](StepBuilder &b, Arguments a) {

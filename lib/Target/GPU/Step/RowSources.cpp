@@ -75,7 +75,7 @@ public:
   MapSource(const Expression &expression, size_t inputs, bool aligned)
       : expression(expression), inputs(inputs), aligned(aligned) {}
 
-  std::string name() const override { return "_" + expression.spell() + (aligned ? "" : "_u"); }
+  std::string name() const override { return "_" + symbolOf(expression) + (aligned ? "" : "_u"); }
   std::string arguments() const override {
     std::string letters;
     for (size_t i = 0; i < inputs; ++i)

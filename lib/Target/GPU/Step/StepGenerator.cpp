@@ -1,4 +1,4 @@
-//===- StepGenerator.cpp - signature, memory and the list of launches -------===//
+//===- StepGenerator.cpp - memory and the list of launches ------------------===//
 
 #include "StepGenerator.h"
 
@@ -9,52 +9,6 @@ using namespace mlir;
 using namespace skim;
 using namespace skim::device;
 
-//===--- signature ---===//
-
-Error StepGenerator::readSignature(StepProgram &program) {
-  const char *names[] = {"tokens", "start", "count", "rows"};
-  if (forward.isDeclaration() || !llvm::hasSingleElement(forward.getBody()))
-    return failAt(forward, "unsupported model function", "one block", "none or several");
-  if (forward.getNumArguments() < 4 || forward.getNumResults() < 1)
-    return failAt(forward, "unsupported model function", "arguments tokens, start, count, rows and the caches",
-                  spell(forward.getFunctionType()));
-  for (unsigned i = 0; i < 4; ++i) {
-    auto type = dyn_cast<RankedTensorType>(forward.getArgument(i).getType());
-    if (!type || !type.getElementType().isInteger(32) || type.getRank() != (i == 0 ? 2 : 1))
-      return failAt(forward, "unsupported model function", std::string("i32 ") + names[i],
-                    spell(forward.getArgument(i).getType()));
-  }
-  int64_t prefix = 0;
-  program.caches.clear();
-  for (BlockArgument argument : forward.getArguments().drop_front(4)) {
-    auto type = dyn_cast<RankedTensorType>(argument.getType());
-    if (!forward.getArgAttr(argument.getArgNumber(), "skim.cache") || !type || type.getRank() != 4 ||
-        type.isDynamicDim(1) || type.isDynamicDim(3) || !type.getElementType().isF32() || type.getEncoding())
-      return failAt(forward, "unsupported model function", "a cache [batch, heads, capacity, size] of f32",
-                    spell(argument.getType()));
-    caches[argument] = static_cast<unsigned>(cacheTensors.size());
-    cacheTensors.push_back({prefix, type.getDimSize(1), type.getDimSize(3)});
-    program.caches.push_back({type.getDimSize(1), type.getDimSize(3), 4});
-    prefix += type.getDimSize(1) * type.getDimSize(3) * 4;
-  }
-  auto returned = cast<func::ReturnOp>(forward.getBody().front().getTerminator());
-  logits = returned.getOperand(0);
-  auto type = dyn_cast<RankedTensorType>(logits.getType());
-  if (!type || type.getRank() != 2 || type.isDynamicDim(1) || !type.getElementType().isF32())
-    return failAt(forward, "unsupported model function", "logits [rows, vocabulary] of f32", spell(logits.getType()));
-  program.vocabulary = type.getDimSize(1);
-  if (auto context = forward->getAttrOfType<IntegerAttr>("skim.context"))
-    program.context = context.getInt();
-  addBuffer(0); // kLogits
-  return Error::success();
-}
-
-Error StepGenerator::expectArgument(Operation *op, Value value, unsigned argument, const char *name) {
-  if (value == forward.getArgument(argument))
-    return Error::success();
-  return failAt(op, "unsupported operand", std::string("the function's argument '") + name + "'", "another value");
-}
-
 //===--- values ---===//
 
 int StepGenerator::addBuffer(int64_t bytes) {
@@ -63,45 +17,10 @@ int StepGenerator::addBuffer(int64_t bytes) {
 }
 
 View StepGenerator::addRows(int64_t channels, bool gathered) {
-  View view;
-  view.buffer = addBuffer(m * channels * 4);
-  view.stride = view.channels = channels;
-  view.gathered = gathered;
-  return view;
+  return {addBuffer(m * channels * 4), 0, channels, channels, gathered};
 }
 
-void StepGenerator::bind(Value value, View view) {
-  views[value] = view;
-  ++buffers[view.buffer].values;
-}
-
-Expected<View> StepGenerator::viewOf(Operation *op, Value value) {
-  auto found = views.find(value);
-  if (found != views.end())
-    return found->second;
-  return failAt(op ? op : forward.getOperation(), "unsupported operand", "an activation", spell(value.getType()));
-}
-
-View StepGenerator::newResult(Value value, bool gathered) {
-  int64_t channels = cast<RankedTensorType>(value.getType()).getShape().back();
-  if (value != logits || !gathered)
-    return addRows(channels, gathered);
-  View view;
-  view.buffer = kLogits;
-  view.stride = view.channels = channels;
-  view.gathered = true;
-  return view;
-}
-
-View StepGenerator::contiguous(View view) {
-  if (view.contiguous())
-    return view;
-  View copy = addRows(view.channels, view.gathered);
-  addCopy(view, copy);
-  return copy;
-}
-
-void StepGenerator::addCopy(View from, View to) {
+void StepGenerator::addCopy(const View &from, const View &to) {
   launch(mapKernel(place, Expression(), to.channels, 1), to.gathered,
          {pointer(from), stride(from), pointer(to), stride(to)});
 }
@@ -130,8 +49,8 @@ Json StepGenerator::json(int64_t &scratch) {
       }
   // First fit over the launches of use.
   SmallVector<Buffer *> order, placed;
-  for (Buffer &buffer : llvm::drop_begin(buffers))
-    if (buffer.first >= 0)
+  for (Buffer &buffer : buffers)
+    if (buffer.first >= 0 && &buffer != &buffers[logitsBuffer])
       order.push_back(&buffer);
   llvm::sort(order, [](const Buffer *a, const Buffer *b) { return std::pair(a->first, a) < std::pair(b->first, b); });
   for (Buffer *buffer : order) {
@@ -155,7 +74,7 @@ Json StepGenerator::json(int64_t &scratch) {
     Json arguments = Json::array();
     for (const StepArgument &argument : launch.arguments) {
       Json item = Json::array();
-      if (argument.kind == StepArgument::Buffer && argument.value == kLogits)
+      if (argument.kind == StepArgument::Buffer && argument.value == logitsBuffer)
         item = {"logits", 0, argument.offset};
       else if (argument.kind == StepArgument::Counters)
         item = {"scratch", 0, 0};
@@ -181,11 +100,11 @@ Json StepGenerator::json(int64_t &scratch) {
 }
 
 Error StepGenerator::run(StepProgram &program) {
-  if (Error error = readSignature(program))
+  if (Error error = walk())
     return error;
-  for (Operation &op : forward.getBody().front())
-    if (Error error = lower(&op))
-      return error;
+  program.caches = programCaches;
+  program.vocabulary = vocabulary;
+  program.context = context;
   return Error::success();
 }
 

@@ -3,16 +3,9 @@
 #define SKIM_LIB_TARGET_GPU_STEP_STEPGENERATOR_H
 
 #include "Kernels.h"
-#include "skim/LM/LMOps.h"
-#include "skim/Skim/SkimOps.h"
 #include "skim/Support/Json.h"
-#include "skim/Target/Common/ModelValues.h"
 #include "skim/Target/GPU/Linear.h"
 #include "skim/Target/GPU/Step.h"
-
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "llvm/ADT/DenseSet.h"
-#include "llvm/ADT/StringSet.h"
 
 namespace skim::device {
 
@@ -29,17 +22,7 @@ public:
 private:
   int64_t add(StepWeight weight);
   std::vector<StepWeight> weights;
-  llvm::DenseMap<std::pair<mlir::Attribute, mlir::Type>, int64_t> indices;
-  llvm::StringSet<> names;
-};
-
-/// Columns of rows in scratch memory.
-struct View {
-  int buffer = -1;
-  int64_t column = 0, stride = 0, channels = 0;
-  /// One row for each wanted row rather than each token.
-  bool gathered = false;
-  bool contiguous() const { return stride == channels; }
+  TensorNumbers numbers;
 };
 
 /// What a kernel is given.
@@ -67,40 +50,38 @@ struct DeferredRows {
 };
 
 /// Plans the launches of steps of up to `m` rows.
-class StepGenerator {
+class StepGenerator : public ModelWalk {
 public:
   StepGenerator(mlir::func::FuncOp forward, const GPUTarget &target, const KernelPlace &place, WeightTable &weights,
                 int64_t m)
-      : forward(forward), target(target), place(place), weights(weights), m(m) {}
-  /// Reads the signature into `program`; then lowers all operations.
+      : ModelWalk(forward), target(target), place(place), weights(weights), m(m) {}
+  /// Plans all operations; what the signature says goes to `program`.
   Error run(StepProgram &program);
   /// The launches; `scratch` grows to the bytes that they need.
   Json json(int64_t &scratch);
 
 private:
-  Error readSignature(StepProgram &program);
-  Error expectArgument(mlir::Operation *op, mlir::Value value, unsigned argument, const char *name);
-
-  Error lower(mlir::Operation *op);
-  Error lowerLinear(LinearOp op);
+  void begin() override { logitsBuffer = addBuffer(0); }
+  Error lowerLinear(LinearOp op) override;
   Error launchLinear(mlir::Operation *op, const LinearCall &call, const RowSource *source,
                      llvm::ArrayRef<StepArgument> x, const View &y, bool gathered);
-  Error lowerEmbed(EmbedOp op);
-  Error lowerNorm(lm::RMSNormOp op);
-  Error lowerRotaryTable(lm::RotaryTableOp op);
-  Error lowerRotary(lm::RotaryOp op);
-  Error lowerCacheAppend(lm::CacheAppendOp op);
-  Error lowerAttention(lm::AttentionOp op);
-  Error lowerGatherRows(lm::GatherRowsOp op);
-  Error lowerElementwise(mlir::Operation *op);
-  Error lowerAlias(mlir::Operation *op, mlir::Value source, int64_t column);
-  Error lowerReturn(mlir::func::ReturnOp op);
+  Error lowerEmbed(EmbedOp op) override;
+  Error lowerNorm(lm::RMSNormOp op) override;
+  Error lowerRotaryTable(lm::RotaryTableOp op) override;
+  Error lowerRotary(lm::RotaryOp op) override;
+  Error lowerAppend(lm::CacheAppendOp op, unsigned cache, const View &x, lm::RotaryOp rotary) override;
+  Error lowerAttention(lm::AttentionOp op, const View &query, unsigned keys, unsigned values) override;
+  Error lowerGatherRows(lm::GatherRowsOp op, const View &x) override;
+  Error lowerElementwise(mlir::Operation *op, const Expression &expression, llvm::ArrayRef<View> inputs) override;
+  bool isElementwise(llvm::StringRef operation) const override { return device::isElementwise(operation); }
+  View addRows(int64_t channels, bool gathered) override;
+  void addCopy(const View &from, const View &to) override;
+  /// Appends that nothing reads in this step.
+  void finish() override { flushRotations(); }
+  bool isDone(mlir::Operation *op) const override {
+    return ModelWalk::isDone(op) && !deferred.contains(op->getResult(0));
+  }
 
-  bool isInlined(mlir::Operation *op);
-  Error buildExpression(mlir::Value value, bool root, Expression &expression, llvm::SmallVectorImpl<View> &inputs,
-                        llvm::SmallVectorImpl<mlir::Value> &leaves);
-  /// The linears that one call computes together with this one: those of its group.
-  llvm::SmallVector<LinearOp> callOf(LinearOp op);
   /// True if the value's users are the linears of one call, which read it.
   bool isInputOnly(mlir::Value value);
   /// Leaves the result of `op`, made of rows like `like`, to the linears that read it.
@@ -108,17 +89,7 @@ private:
              llvm::ArrayRef<StepArgument> arguments);
   /// Whether rows can be read 16 bytes at a time.
   static bool isAligned(const View &view) { return view.column % 4 == 0 && view.stride % 4 == 0; }
-  /// The sum that the linear's only use is, if it can be made in the residual's place.
-  mlir::Operation *sumInPlace(LinearOp op);
-
-  Expected<View> viewOf(mlir::Operation *op, mlir::Value value);
   int addBuffer(int64_t bytes);
-  View addRows(int64_t channels, bool gathered);
-  View newResult(mlir::Value value, bool gathered);
-  View contiguous(View view);
-  void addCopy(View from, View to);
-  void bind(mlir::Value value, View view);
-
   static StepArgument pointer(const View &view) { return {StepArgument::Buffer, view.buffer, view.column * 4}; }
   static StepArgument stride(const View &view) { return number(view.stride); }
   static StepArgument number(int64_t value) { return {StepArgument::Number, value}; }
@@ -129,35 +100,21 @@ private:
   /// Rotations and appends that follow each other are one launch, made before the next other one.
   void flushRotations();
 
-  mlir::func::FuncOp forward;
   const GPUTarget &target;
   KernelPlace place;
   WeightTable &weights;
   int64_t m;
-  /// Bytes, the launches of first and last use, and how many values live in it.
+  /// Bytes, and the launches of first and last use.
   struct Buffer {
-    int64_t bytes, first = -1, last = -1, offset = 0, values = 0;
+    int64_t bytes, first = -1, last = -1, offset = 0;
   };
   std::vector<Buffer> buffers;
   std::vector<StepLaunch> launches;
   std::vector<RotaryPart> rotations; // not launched yet
   llvm::SmallVector<StepArgument> rotationArguments;
   llvm::SmallVector<int> rotated; // buffers that they write
-  llvm::DenseMap<mlir::Value, View> views;
   llvm::DenseMap<mlir::Value, DeferredRows> deferred;
-  struct Cache {
-    int64_t prefix, heads, size;
-  };
-  std::vector<Cache> cacheTensors;
-  llvm::DenseMap<mlir::Value, unsigned> caches;
-  llvm::DenseSet<mlir::Operation *> done;
-  mlir::Value logits;
-  static constexpr int kLogits = 0; // the buffer that is the caller's
 };
-
-inline int64_t channelsOf(mlir::Value value) {
-  return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape().back();
-}
 
 } // namespace skim::device
 
