@@ -107,7 +107,7 @@ Value DeviceBuilder::atomicAdd(Value pointer, Value word) {
 
 Value DeviceBuilder::sharedMemory(gpu::GPUModuleOp module, StringRef name, int64_t bytes) {
   auto type = LLVM::LLVMArrayType::get(i8(), bytes);
-  {
+  if (!module.lookupSymbol(name)) {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(module.getBody());
     LLVM::GlobalOp::create(builder, loc, type, /*isConstant=*/false, LLVM::Linkage::Internal, name, Attribute(),
@@ -156,6 +156,12 @@ Value DeviceBuilder::subPairs(Value a, Value b, Type half) {
 }
 Value DeviceBuilder::mulPairs(Value a, Value b, Type half) {
   return asWord(*this, mul(asPair(*this, a, half), asPair(*this, b, half)));
+}
+Value DeviceBuilder::clampPair(Value a) {
+  VectorType type = vec(2, f16());
+  Value largest = constant(type, 65504), least = constant(type, -65504);
+  Value clamped = arith::MinNumFOp::create(builder, loc, asPair(*this, a, f16()), largest);
+  return asWord(*this, arith::MaxNumFOp::create(builder, loc, clamped, least));
 }
 Value DeviceBuilder::fmaPairs(Value a, Value b, Value c, Type half) {
   return asWord(

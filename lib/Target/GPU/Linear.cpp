@@ -20,14 +20,14 @@ constexpr size_t kMostPieces = 16;
 /// Warps that a multiprocessor needs so that enough bytes are on their way: each has
 /// requested 2 KiB or more, and latency times bandwidth is 18 KiB on an H100.
 constexpr int64_t kWarpsToFill = 16;
-/// Blocks of `many` that it has room for.
+/// Blocks of `many` that it has room for, of one tile a warp.
 constexpr int64_t kBlocksToFill = 2;
 
 /// A weight of a launch with its place.
 struct Piece {
   KernelSignature signature;
   int64_t n;
-  LaunchArgument x, y, yStride, permutation, bias, gate, t;
+  LaunchArgument x, y, yStride, permutation, bias, gate, t, alpha;
   SmallVector<int64_t> components, factors;
 };
 using Pieces = std::vector<Piece>;
@@ -47,6 +47,7 @@ public:
     for (const LowRankPair &pair : parts.pairs)
       if (Error error = checkLeaf(pair.factors))
         return error;
+    one = m == 1 && fitsOne(call.k);
     packAll(parts);
     Pieces pieces, behind;
     for (const LinearPiece &piece : parts.pieces)
@@ -55,6 +56,10 @@ public:
       const LinearPiece *whole = pieceOf(parts, pair);
       if (!whole) {
         behind.push_back(secondFactor(pair, products[index]));
+        if (call.epilogue == LinearEpilogue::Gate)
+          for (auto [part, piece] : llvm::zip(parts.pieces, pieces))
+            if (part.yColumn == pair.yColumn)
+              piece.signature.epilogue = LinearEpilogue::Store; // the gate comes behind both products
         continue;
       }
       Piece &piece = pieces[whole - parts.pieces.begin()];
@@ -63,11 +68,8 @@ public:
       piece.t = products[index];
       piece.factors = pair.b;
     }
-    if (!behind.empty() && call.epilogue == LinearEpilogue::Gate)
-      return fail("no kernel", "a gate of rows in several encodings with a low-rank part", "the gate in another launch",
-                  "");
-    launch(pieces);
-    launch(behind);
+    launch(pieces, {}, one);
+    launch(behind, {}, /*makeX=*/false);
     return Error::success();
   }
 
@@ -81,6 +83,7 @@ private:
   const LinearCall &call;
   const RowSource &source;
   bool bf16;
+  bool one = false; // x is made where it is multiplied
   int64_t m;
   LinearPlan plan;
   llvm::SmallMapVector<int64_t, LaunchArgument, 4> packed; // x times α, by α
@@ -117,10 +120,11 @@ private:
   void packAll(const LinearPieces &parts) {
     Pieces first;
     for (const LinearPiece &piece : parts.pieces)
-      packed.insert({piece.alpha, {}});
+      if (!one)
+        packed.insert({piece.alpha, {}});
     // With one form the kernel that multiplies A packs x on the way.
     bool fused = m <= 8 && !parts.pairs.empty() && packed.size() == 1 && parts.pairs.size() <= kMostPieces;
-    if (!parts.pairs.empty() && !fused)
+    if (!parts.pairs.empty() && !fused && !one)
       packed.insert({-1, {}});
     bool plain = packed.contains(-1);
     SmallVector<LaunchArgument> forms;
@@ -151,10 +155,10 @@ private:
       if (packProducts)
         productPacks.push_back(packLaunch(plainRows, pair.rank, {piece.y}, {products.back()}, true, 0));
     }
-    if (!fused)
+    if (!fused && !one)
       plan.launches.push_back(
           packLaunch(source, call.k, sourceArguments(), forms, plain, static_cast<int64_t>(packed.size()) - plain));
-    launch(first, fused ? ArrayRef<LaunchArgument>(forms) : ArrayRef<LaunchArgument>());
+    launch(first, fused ? ArrayRef<LaunchArgument>(forms) : ArrayRef<LaunchArgument>(), one);
     plan.launches.append(productPacks);
   }
 
@@ -192,6 +196,10 @@ private:
       int64_t bytes = from.permutationType.getIntOrFloatBitWidth() / 8;
       piece.permutation = {LaunchArgument::Weight, from.permutation, from.firstRow * bytes};
     }
+    if (one && from.alpha >= 0) {
+      piece.signature.scaled = true;
+      piece.alpha = {LaunchArgument::Weight, from.alpha};
+    }
     piece.signature.biased = from.bias >= 0;
     piece.bias = {LaunchArgument::Weight, from.bias};
     piece.components = from.components;
@@ -208,17 +216,22 @@ private:
     Piece piece = pieceOf(b);
     piece.signature.k = pair.rank;
     piece.signature.epilogue = LinearEpilogue::Add;
+    if (call.epilogue == LinearEpilogue::Gate) {
+      piece.signature.epilogue = LinearEpilogue::Gate;
+      piece.signature.onto = true;
+    }
     piece.x = t;
     return piece;
   }
 
-  /// Launches of the pieces, with `forms` such that pack x on the way.
-  void launch(ArrayRef<Piece> pieces, ArrayRef<LaunchArgument> forms = {}) {
-    // Those of one launch agree in k; equal ones stand together.
+  /// Launches of the pieces, with `forms` such that pack x on the way, with `makeX` such that make it themselves.
+  void launch(ArrayRef<Piece> pieces, ArrayRef<LaunchArgument> forms, bool makeX) {
+    // Those of one launch agree in k and epilogue; equal ones stand together.
     std::vector<Pieces> groups;
     for (const Piece &piece : pieces) {
       auto group = llvm::find_if(groups, [&](const Pieces &some) {
-        return some.front().signature.k == piece.signature.k && some.size() < kMostPieces;
+        const KernelSignature &shape = some.front().signature;
+        return shape.k == piece.signature.k && shape.epilogue == piece.signature.epilogue && some.size() < kMostPieces;
       });
       if (group == groups.end()) {
         groups.emplace_back();
@@ -229,14 +242,14 @@ private:
       group->insert(equal.base() == group->begin() ? group->end() : equal.base(), piece);
     }
     for (Pieces &group : groups) {
-      launchGroup(group, forms);
+      launchGroup(group, forms, makeX);
       forms = {};
     }
   }
 
-  void launchGroup(Pieces &pieces, ArrayRef<LaunchArgument> forms) {
+  void launchGroup(Pieces &pieces, ArrayRef<LaunchArgument> forms, bool makeX) {
     KernelSignature shape = pieces.front().signature; // what all have in common
-    int64_t units = 1, spans = INT64_MAX, slabs = 1;
+    int64_t units = 1, spans = INT64_MAX, slabs = 1, resident = 0;
     for (const Piece &piece : pieces) {
       std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
       units = std::max(units, Columns::units(*decoder, shape.k));
@@ -246,26 +259,32 @@ private:
     if (few) {
       // A unit for each warp at least.
       shape.warps = std::min<int64_t>(8, static_cast<int64_t>(llvm::PowerOf2Ceil(units)));
+      if (makeX)
+        resident = shapeOne(pieces, shape);
     } else {
       shape.xTiles = m <= 16 ? 2 : m <= 32 ? 4 : 8;
+      shapeMany(pieces, shape);
       slabs = (m + 8 * shape.xTiles - 1) / (8 * shape.xTiles);
     }
     auto blocksOf = [&](const Piece &piece) {
-      return few ? tilesOf(piece) : (tilesOf(piece) + shape.warps - 1) / shape.warps;
+      int64_t each = few ? shape.tiles : shape.warps * shape.tiles;
+      return (tilesOf(piece) + each - 1) / each;
     };
     int64_t shared = 0; // blocks, but for those that share columns
     for (const Piece &piece : pieces)
       shared += slabs * blocksOf(piece);
     if (shared <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.
-      int64_t wanted = few ? kWarpsToFill * target.multiprocessors / (shared * shape.warps)
-                           : kBlocksToFill * target.multiprocessors / shared;
+      int64_t wanted = few ? kWarpsToFill * target.multiprocessors / (shared * shape.warps * shape.tiles)
+                           : kBlocksToFill / shape.tiles * target.multiprocessors / shared;
       shape.splits = std::clamp<int64_t>(std::min(wanted, few ? units / shape.warps : spans / 2), 1, kMostSplits);
       if (!few) // so that they have equally much, mostly
         shape.splits = static_cast<int64_t>(llvm::bit_floor(static_cast<uint64_t>(shape.splits)));
     }
     LaunchSignature launch;
-    if (!forms.empty()) {
+    launch.one = makeX;
+    launch.resident = resident;
+    if (makeX || !forms.empty()) {
       launch.source = &source;
       launch.scaled = forms.size() == 2;
     }
@@ -273,15 +292,16 @@ private:
       piece.signature.warps = shape.warps;
       piece.signature.xTiles = shape.xTiles;
       piece.signature.splits = shape.splits;
+      piece.signature.tiles = shape.tiles;
     }
     fillUp(pieces);
     LinearLaunch planned;
-    planned.threads = 32 * shape.warps;
+    planned.threads = 32 * shape.warps * (makeX ? shape.tiles : 1);
     planned.arguments = {{LaunchArgument::Rows}};
     int64_t blocks = 0;
     if (shape.splits > 1) {
       plan.counters = std::max(plan.counters, shared);
-      int64_t numbers = few ? kFewPartials : manyPartials(shape.warps, shape.xTiles);
+      int64_t numbers = makeX ? onePartials(shape.tiles) : few ? kFewPartials : manyPartials(shape);
       planned.arguments.append({{LaunchArgument::Counters}, allocate(shared * shape.splits * numbers * 4)});
     }
     if (launch.source) {
@@ -298,7 +318,13 @@ private:
     auto create = [&](StringRef schedule, int64_t sharedBytes, auto emit) {
       planned.kernel = getOrCreateKernel(builder, loc, module, launch, schedule, sharedBytes, emit);
     };
-    if (few) {
+    if (makeX) {
+      planned.grid = {blocks, shape.splits, 1};
+      create("one", oneSharedBytes(shape),
+             [&](DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &own) {
+               emitOneKernel(b, launch, signature, own);
+             });
+    } else if (few) {
       planned.grid = {blocks, shape.splits, 1};
       create("few", fewSharedBytes(shape.warps),
              [&](DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &own) {
@@ -309,6 +335,53 @@ private:
       create("many", manySharedBytes(shape.xTiles), emitManyKernel);
     }
     plan.launches.push_back(planned);
+  }
+
+  /// Blocks of two tiles make x half as often, where there are enough to share them out evenly. Registers: where a
+  /// multiprocessor gets one block of 16 warps, lanes have as many as they like; else 64 do for tables (ptxas would
+  /// take a few more), and sums by groups get smaller blocks. Wide codes, planes and zero points always have as many as
+  /// they like. (Without a word ptxas 13.0 spills some to fit a further block.) The result is
+  /// LaunchSignature::resident.
+  int64_t shapeOne(ArrayRef<Piece> pieces, KernelSignature &shape) const {
+    int64_t tiles = 0;
+    bool tables = true, groups = false, zeros = false, wide = false;
+    for (const Piece &piece : pieces) {
+      tiles += tilesOf(piece);
+      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
+      groups |= decoder->group() != 0 && decoder->group() < shape.k;
+      zeros |= groups && decoder->hasZeros();
+      wide |= (decoder->bits() > 4 && decoder->bits() != 16) || isa<PlanesAttr>(piece.signature.leaf);
+      auto codebook = dyn_cast<CodebookAttr>(piece.signature.leaf);
+      tables &= codebook && codebook.getBits() <= 4;
+    }
+    // Tiles of the multiprocessor with the most, by blocks of one and of two.
+    auto most = [&](int64_t each) {
+      int64_t blocks = (tiles + each - 1) / each;
+      return (blocks + target.multiprocessors - 1) / target.multiprocessors * each;
+    };
+    shape.tiles = tiles > target.multiprocessors && !wide && 10 * most(2) <= 11 * most(1) ? 2 : 1;
+    if (wide)
+      return 1;
+    if (shape.tiles == 1)
+      return zeros ? 1 : 0;
+    bool waves = tiles > 2 * target.multiprocessors;
+    if (groups && waves)
+      shape.warps = std::min<int64_t>(shape.warps, 4);
+    return zeros || (!waves && (groups || tables)) ? 1 : tables ? 2 : 0;
+  }
+
+  /// Two tiles of a warp read x half as often, where that leaves enough blocks. With sums by groups, which are twice as
+  /// many, registers are too few.
+  void shapeMany(ArrayRef<Piece> pieces, KernelSignature &shape) const {
+    bool groups = false;
+    int64_t blocks = 0, slabs = (m + 63) / 64;
+    for (const Piece &piece : pieces) {
+      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
+      groups |= decoder->group() != 0 && decoder->group() < shape.k;
+      blocks += slabs * ((tilesOf(piece) + 2 * shape.warps - 1) / (2 * shape.warps));
+    }
+    if (shape.xTiles == 8 && !groups && 4 * blocks >= 3 * target.multiprocessors)
+      shape.tiles = 2;
   }
 
   static int64_t tilesOf(const Piece &piece) { return (piece.n + kTileRows - 1) / kTileRows; }
@@ -341,6 +414,8 @@ private:
       arguments.push_back(piece.gate);
     if (signature.factors)
       arguments.push_back(piece.t);
+    if (signature.scaled)
+      arguments.push_back(piece.alpha);
     for (int64_t component : piece.components)
       arguments.push_back({LaunchArgument::Weight, component});
     for (int64_t component : piece.factors)

@@ -1,4 +1,5 @@
 // RUN: skim-opt %s --skim-generate-gpu-linear | FileCheck %s
+// RUN: skim-opt %s --skim-generate-gpu-linear="rows=4" | FileCheck %s --check-prefix=FEW
 // RUN: skim-opt %s --skim-generate-gpu-linear="rows=16" | FileCheck %s --check-prefix=MANY
 // RUN: skim-opt %s --skim-generate-gpu-linear --skim-lower-gpu | FileCheck %s --check-prefix=NVVM
 // RUN: skim-opt %s --skim-generate-gpu-linear | skim-translate --gpu-to-ptx --gpu-target=nvidia:sm_90 | FileCheck %s --check-prefix=PTX
@@ -15,25 +16,37 @@
 
 // Three tiles of 16 rows; two blocks of 256 columns for two warps.
 // CHECK: skim.linear
-// CHECK-SAME: kernel = @pack_k512_f16, threads = 128
-// CHECK-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k3_k512_f16_w2, threads = 64
+// CHECK-NOT: kernel = @pack
+// CHECK-SAME: grid = array<i64: 3, 1, 1>, kernel = @one_k3_k512_f16_w2, threads = 64
+// FEW: kernel = @pack_k512_f16, threads = 128
+// FEW-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k3_k512_f16_w2, threads = 64
 // MANY: kernel = @many_k3_k512_f16_w8_x16
 // A term's parts: two pieces of one launch that write through the permutation, on the same packed x.
 // CHECK: skim.linear
-// CHECK-SAME: kernel = @pack_k512_f16_scaled
-// CHECK-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k2_rows16_n1_k3_rows16_n1_k512_f16_w2
-// CHECK-NOT: kernel = @few
-// A low-rank part: x is packed where A multiplies it, B is part of the sums.
+// CHECK-SAME: grid = array<i64: 3, 1, 1>, kernel = @one_k2_rows16_scaled_n1_k3_rows16_scaled_n1_k512_f16_w2
+// CHECK-NOT: kernel = @one
+// FEW: skim.linear
+// FEW-SAME: kernel = @pack_k512_f16_scaled
+// FEW-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k2_rows16_n1_k3_rows16_n1_k512_f16_w2
+// FEW-NOT: kernel = @few
+// A low-rank part: x is packed where A multiplies it (of one row made again for W), B is part of the sums.
 // CHECK: skim.linear
 // CHECK-NOT: kernel = @pack
-// CHECK-SAME: kernel = @few_mx8_k512_f16_w2_halves_pack,
-// CHECK-SAME: kernel = @few_k3_k512_f16_w2_r32mx8
+// CHECK-SAME: kernel = @one_mx8_k512_f16_w2_halves_m1,
+// CHECK-SAME: kernel = @one_k3_k512_f16_w2_r32mx8
+// FEW: skim.linear
+// FEW-NOT: kernel = @pack
+// FEW-SAME: kernel = @few_mx8_k512_f16_w2_halves_pack,
+// FEW-SAME: kernel = @few_k3_k512_f16_w2_r32mx8
 // Four tiles on many multiprocessors: blocks share their columns.
 // CHECK: skim.linear
-// CHECK-SAME: grid = array<i64: 4, 4, 1>, kernel = @few_k3_k8192_f16_w8_split
+// CHECK-SAME: grid = array<i64: 4, 4, 1>, kernel = @one_k3_k8192_f16_w8_split
+// FEW: skim.linear
+// FEW-SAME: grid = array<i64: 4, 4, 1>, kernel = @few_k3_k8192_f16_w8_split
 
 // CHECK: gpu.module @kernels
-// CHECK: gpu.func @few_k3_k512_f16_w2(
+// CHECK: gpu.func @one_k3_k512_f16_w2(
+// FEW: gpu.func @few_k3_k512_f16_w2(
 // Three requests of 16 bytes a lane hold its 128 codes of a block.
 // CHECK-COUNT-3: ld.global.nc.cs.v4.b32
 // CHECK: nvvm.mma.sync
@@ -45,13 +58,13 @@
 // MANY: gpu.barrier
 // MANY: nvvm.mma.sync
 
-// NVVM: llvm.func @few_k3_k512_f16_w2({{.*}}nvvm.maxntid = array<i32: 64, 1, 1>
+// NVVM: llvm.func @one_k3_k512_f16_w2({{.*}}nvvm.maxntid = array<i32: 64, 1, 1>
 // NVVM: nvvm.prmt
 // NVVM: nvvm.mma.sync
 // NVVM: nvvm.barrier
 
 // PTX: .target sm_90
-// PTX: .entry few_k3_k512_f16_w2(
+// PTX: .entry one_k3_k512_f16_w2(
 // PTX: ld.global.nc.cs.v4.b32
 // PTX: prmt.b32
 // PTX: mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32

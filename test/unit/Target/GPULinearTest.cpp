@@ -257,13 +257,14 @@ TEST_P(GPULinear, MatchesReference) {
     std::mt19937 random(static_cast<unsigned>(begin));
     Case test{randomWeight(context, work.text, work.shape.n, work.shape.k, random), work.shape.n, work.shape.k, mode};
     test.biased = work.number % 3 == 0;
+    // On few multiprocessors blocks take two tiles each (of one row of x), warps do (of more than 32).
+    test.multiprocessors = work.number % 5 < 2 ? 4 : 108;
     test.epilogue = work.number % 4 == 1   ? LinearEpilogue::Add
                     : work.number % 4 == 2 ? LinearEpilogue::Gate
                                            : LinearEpilogue::Store;
-    // Behind permuted rows, low-rank pairs add to y what a gate would have to multiply.
-    if (StringRef(work.text).contains("low_rank") && StringRef(work.text).contains("rows<") &&
-        test.epilogue == LinearEpilogue::Gate)
-      test.epilogue = LinearEpilogue::Store;
+    // Of permuted rows with low-rank pairs the gate is in a launch behind: the one case that is always taken.
+    if (StringRef(work.text).contains("low_rank") && StringRef(work.text).contains("rows<") && work.shape.k > 64)
+      test.epilogue = LinearEpilogue::Gate;
     for (int64_t m : rowsOf(work.number))
       compare(context, test, m, random);
   });
@@ -284,11 +285,12 @@ TEST(GPULinearCounts, WeightsAreReadOnceInWholeSectors) {
     for (auto [k, m] : {std::pair<int64_t, int64_t>{4096, 1}, {1344, 1}, {1344, 16}}) {
       SCOPED_TRACE(std::string(text) + " " + std::to_string(k) + " rows " + std::to_string(m));
       Case test{randomWeight(context, text, 48, k, random), 48, k};
+      test.multiprocessors = k == 4096 ? 2 : 108; // two tiles of a block, and one
       std::vector<float> x = exactFloats(m * k, random);
       Outcome outcome = simulate(context, test, m, x, exactFloats(48, random), x, 0);
       ASSERT_EQ(outcome.error, "");
-      ASSERT_EQ(outcome.counters.size(), 2u);
-      const sim::Counters &counters = outcome.counters[1];
+      ASSERT_EQ(outcome.counters.size(), m == 1 ? 1u : 2u); // one row is packed where it is multiplied
+      const sim::Counters &counters = outcome.counters.back();
       const sim::BufferCounters *codes = counters.buffer("weight0");
       ASSERT_TRUE(codes && codes->counted);
       EXPECT_EQ(codes->leastReads, 1u);
@@ -342,15 +344,15 @@ TEST(GPULinearLaunches, ColumnsAreSplitOverBlocks) {
       Case test{randomWeight(context, terms[begin], n, k, random), n, k};
       test.epilogue = LinearEpilogue::Add;
       Outcome outcome = compare(context, test, m, random);
-      ASSERT_EQ(outcome.grids.size(), 2u);
-      EXPECT_GE(outcome.grids[1][1], 2);
-      EXPECT_EQ(outcome.counters[1].bankConflicts(), 0u);
+      ASSERT_EQ(outcome.grids.size(), m == 1 ? 1u : 2u);
+      EXPECT_GE(outcome.grids.back()[1], 2);
+      EXPECT_EQ(outcome.counters.back().bankConflicts(), 0u);
       if (n % 16 == 0)
-        EXPECT_EQ(outcome.counters[1].buffer("weight0")->mostReads, 1u);
+        EXPECT_EQ(outcome.counters.back().buffer("weight0")->mostReads, 1u);
       // A device with few multiprocessors is full without.
       test.multiprocessors = 1;
       outcome = compare(context, test, m, random);
-      EXPECT_EQ(outcome.grids.at(1)[1], 1);
+      EXPECT_EQ(outcome.grids.back()[1], 1);
     }
     // More rows of x, in one slab and in two; what is left behind whole spans is the last block's.
     for (auto [n, k, m] : {std::tuple<int64_t, int64_t, int64_t>{128, 2048, 16}, {150, 1024 + 64 + 37, 70}}) {
@@ -380,14 +382,14 @@ TEST(GPULinearLaunches, LinearsOnTheSameInputAreOneLaunch) {
     Case test{randomWeight(context, "k3", 64, k, random), 64, k};
     test.more = {weight("k3", 16), weight("k3", 32)};
     Outcome outcome = compare(context, test, m, random);
-    EXPECT_EQ(outcome.counters.size(), 2u); // pack, and all three
+    EXPECT_EQ(outcome.counters.size(), m == 1 ? 1u : 2u); // pack, and all three
     expectReadOnce(outcome, {0, 2, 4});
 
     test.more = {weight("w4g128", 37), weight("k3", 16), weight(rows, 48), weight(rows, 48)};
     test.biased = true;
     test.multiprocessors = 2000;
     outcome = compare(context, test, m, random);
-    EXPECT_EQ(outcome.counters.size(), 2u);
+    EXPECT_EQ(outcome.counters.size(), m == 1 ? 1u : 2u);
     test.epilogue = LinearEpilogue::Add;
     compare(context, test, m, random);
   }

@@ -143,7 +143,12 @@ TEST(PtxWalk, LoopsRunAsOftenAsOnADevice) {
   EXPECT_GT(result->clocks, 5 * device.memoryLatency);
   EXPECT_LT(result->clocks, 6 * device.memoryLatency);
   EXPECT_EQ(result->inFlight, 2 * 512);
-  EXPECT_GT(result->lastData, 4 * device.memoryLatency);
+  // The first data is used when it is there, the last when the fifth turn's is; behind it, that turn's sum is left.
+  EXPECT_GE(result->firstUse, result->firstRequest + device.memoryLatency);
+  EXPECT_GT(result->lastUse, 5 * device.memoryLatency);
+  EXPECT_LE(result->lastUse, result->clocks);
+  EXPECT_EQ(result->bytesBefore, 2 * 512);
+  EXPECT_GT(result->workBehind, 0);
   // Threads that store nothing go the shorter way.
   EXPECT_EQ(walkBlock(kernels->front(), launch, device)->pipes.issued, result->pipes.issued);
   launch.arguments = {4096, 1};

@@ -48,6 +48,10 @@ public:
   explicit Decoder(DecodeContext context) : context(context) {}
   virtual ~Decoder() = default;
 
+  /// An i32 that is 1 whenever the kernel runs, which the device's compiler cannot know. With it lookups leave less to
+  /// the integer pipe.
+  Value one = {};
+
   /// Bits of a column in the first component, as Tiles.h has them; 0: canonical
   /// rows that `canonicalWords` reads.
   virtual int64_t bits() const = 0;
@@ -64,10 +68,11 @@ public:
   int64_t requestsPerBlock() const { return bits() * blockColumns(bits()) / 256; }
 
   //===--- a tile ---===//
-  /// What is needed of one of the lane's rows: tables in registers.
-  virtual Values beginRow(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile, int half) const {
+  /// Requests for what is needed of one of the lane's rows; and what becomes of it: tables in registers.
+  virtual Values requestRow(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile, int half) const {
     return {};
   }
+  virtual Values beginRow(DeviceBuilder &b, const Values &requested) const { return requested; }
   /// Pointer to the tile's codes.
   Value tileCodes(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile) const;
 
@@ -133,8 +138,9 @@ protected:
 Decoder::Values registerTable(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> pairs);
 /// A constant table.
 Decoder::Values registerTable(DeviceBuilder &b, llvm::ArrayRef<double> entries, bool bf16);
-/// The numbers of eight codes in order `adjacent`, as four pairs.
-Decoder::Values lookUp(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits, mlir::Value codes);
+/// The numbers of eight codes in order `adjacent`, as four pairs; `one` as in Decoder.
+Decoder::Values lookUp(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits, mlir::Value codes,
+                       mlir::Value one);
 
 /// The decoder of a leaf, or null if there is none.
 std::unique_ptr<Decoder> makeDecoder(WeightEncoding leaf, DecodeContext context);

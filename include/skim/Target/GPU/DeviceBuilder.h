@@ -49,7 +49,7 @@ public:
   Value loadVolatile(Type type, Value pointer);
   /// Adds to a word of global memory; what it was.
   Value atomicAdd(Value pointer, Value word);
-  /// Shared memory of the block, aligned to 16; its contents are undefined.
+  /// Shared memory of the block, aligned to 16; its contents are undefined. Branches may have the same by its name.
   Value sharedMemory(mlir::gpu::GPUModuleOp module, llvm::StringRef name, int64_t bytes);
   /// 16 bytes from global to shared memory, asynchronously.
   void copyAsync(Value shared, Value global);
@@ -75,6 +75,8 @@ public:
   Value splatPair(Value scalarF32, Type half);
   Value subPairs(Value a, Value b, Type half);
   Value mulPairs(Value a, Value b, Type half);
+  /// A pair of f16, infinite ones as the largest that is not.
+  Value clampPair(Value a);
   /// a·b + c.
   Value fmaPairs(Value a, Value b, Value c, Type half);
 

@@ -38,8 +38,8 @@ struct LinearLaunch {
 
 /// Most counters that a plan wants.
 inline constexpr int64_t kMostCounters = 1024;
-/// Most blocks that share a tile's columns.
-inline constexpr int64_t kMostSplits = 16;
+/// Most blocks that share a tile's columns, and of any launch that wait for each other.
+inline constexpr int64_t kMostSplits = 16, kMostParts = 32;
 
 /// Launches, each after the one before it, and the memory that they share.
 struct LinearPlan {

@@ -69,9 +69,14 @@ struct LaunchCosts {
   double l2Bytes = 0;                 ///< all requests' sectors
   double sharedClocks = 0;            ///< wavefronts of shared memory
   double blockClocks = 0;             ///< of a block alone on the device, latencies included
-  double exposedClocks = 0;           ///< of it, before memory's first byte arrives and after its last one
-  double barriers = 0, requests = 0;  ///< counted, for reports
-  double loadsInFlight = 0;           ///< bytes of the device's memory that a block asks for at once, at most
+  // Of a block alone, in clocks:
+  double firstRequest = 0;           ///< when it asks the device's memory for what it streams, 0 if it does not
+  double firstUse = 0;               ///< when the first of that is used: what is before, nothing hides
+  double bytesBefore = 0;            ///< bytes of it that were requested until then
+  double drainWork = 0;              ///< of a warp's issue and integer pipe, from the first use of the last of it on
+  double drainLatency = 0;           ///< from that use to the end, without the work of the block's warps
+  double barriers = 0, requests = 0; ///< counted, for reports
+  double loadsInFlight = 0;          ///< bytes of the device's memory that a block asks for at once, at most
 };
 
 enum class Bound { Memory, L2, Issue, ALU, FMA, XU, FP64, LoadStore, Shared, MMA, Latency, Tail, Launch };
@@ -83,7 +88,7 @@ struct Prediction {
   double kernel = 0;       ///< without
   Bound bound = Bound::Memory;
   double share = 0;                                                       ///< of the read bandwidth: memoryBytes ÷ time
-  double exposed = 0;                                                     ///< latency that nothing hides
+  double exposed = 0;                                                     ///< latency that the bound does not hide
   double latency = 0;                                                     ///< waves of blocks, each as if alone
   double tail = 0;                                                        ///< what the last wave costs beyond its share
   std::array<double, static_cast<size_t>(Bound::Latency)> resources = {}; ///< by Bound
@@ -94,7 +99,7 @@ struct Prediction {
 /// Blocks that a multiprocessor holds at once; 0 if not even one fits.
 int64_t occupancy(const DeviceFigures &device, int64_t threads, int64_t registers, int64_t shared);
 
-/// Time = max(busiest resource + exposed latency, waves of blocks) + a node of the graph.
+/// Time = max(resource + the latency that it does not hide, waves of blocks) + a node of the graph.
 Prediction predict(const DeviceFigures &device, const LaunchCosts &costs);
 
 } // namespace skim::device

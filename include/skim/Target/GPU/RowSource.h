@@ -39,20 +39,25 @@ public:
   };
   /// What whole rows must give before their elements can be had, or null.
   virtual Value prepare(DeviceBuilder &b, const Block &block) const { return {}; }
-  /// Columns `column` … `column` + 7 (i32, a multiple of 8) of row first + `index`, f32; 0 from column k on.
-  virtual Values load(DeviceBuilder &b, const Block &block, Value index, Value column) const = 0;
+  /// `count` (4 or 8) columns from `column` (i32, a multiple of it) on of row first + `index`, f32; 0 from column k on.
+  virtual Values load(DeviceBuilder &b, const Block &block, Value index, Value column, int64_t count) const = 0;
+  /// Row `first`, by the whole block: puts each lane's fours of columns, which begin at `columns` (i32, multiples of 4)
+  /// and count where `there`. Every column is some lane's.
+  using Put = llvm::function_ref<void(size_t number, const Values &four)>;
+  virtual void makeRow(DeviceBuilder &b, const Block &block, llvm::ArrayRef<Value> columns, llvm::ArrayRef<Value> there,
+                       Put put) const;
 };
 
-/// Eight columns of f32 of a row at `row`; 0 from column k on. `aligned`: to 16 bytes.
-KernelBuilder::Values loadEight(DeviceBuilder &b, mlir::Value row, mlir::Value column, int64_t k, bool aligned,
-                                mlir::Type element, bool readOnly);
+/// `count` (4 or 8) columns of a row at `row`; 0 from column k on. `aligned`: to 16 bytes.
+KernelBuilder::Values loadColumns(DeviceBuilder &b, mlir::Value row, mlir::Value column, int64_t count, int64_t k,
+                                  bool aligned, mlir::Type element, bool readOnly);
 
 /// (x): [m, k] of f32, contiguous, aligned to 16.
 class PlainRows : public RowSource {
 public:
   std::string name() const override { return ""; }
   std::string arguments() const override { return "p"; }
-  Values load(DeviceBuilder &b, const Block &block, Value index, Value column) const override;
+  Values load(DeviceBuilder &b, const Block &block, Value index, Value column, int64_t count) const override;
 };
 
 } // namespace skim::device

@@ -21,7 +21,7 @@ public:
     return layouts(rows, TiledComponent::Codes, {8});
   }
 
-  Values beginRow(DeviceBuilder &b, ArrayRef<Value>, const Tile &, int) const override {
+  Values beginRow(DeviceBuilder &b, const Values &) const override {
     if (!byTable())
       return {};
     static const double e2m1[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
@@ -46,7 +46,7 @@ public:
 
   Values pairs(DeviceBuilder &b, const Values &row, ArrayRef<Value>, const Values &words) const override {
     if (byTable())
-      return lookUp(b, row, bits(), words[0]);
+      return lookUp(b, row, bits(), words[0], one);
     Values codes = codePairs(b, words);
     auto both = [](int64_t bits) { return static_cast<uint32_t>(bits * 0x10001); };
     if (attr.getElement() == BlockElement::OcpInt) { // two's complement

@@ -24,7 +24,7 @@ public:
     return layouts(rows, TiledComponent::Codes, {});
   }
 
-  Values beginRow(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half) const override {
+  Values requestRow(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half) const override {
     Value table = components[1];
     if (!attr.getTensorScope())
       table = b.offset(table, b.mul(b.zeroExtend(tile.row[half], b.i64()), entries * entryBytes()));
@@ -35,11 +35,15 @@ public:
       int64_t words = entries / 2, wide = std::min<int64_t>(words, 4);
       for (int64_t word = 0; word < words; word += wide)
         numbers.append(b.words(b.offset(table, 4 * word), wide, /*readOnly=*/true));
-      return registerTable(b, numbers);
+      return numbers;
     }
     for (int64_t entry = 0; entry < entries; entry += 2)
       numbers.push_back(b.pairOf(read(b, table, b.i32(entry)), read(b, table, b.i32(entry + 1)), this->half(b)));
-    return registerTable(b, numbers);
+    return numbers;
+  }
+
+  Values beginRow(DeviceBuilder &b, const Values &requested) const override {
+    return inRegisters() ? registerTable(b, requested) : requested;
   }
 
   Value scale(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half, Value) const override {
@@ -49,7 +53,7 @@ public:
 
   Values pairs(DeviceBuilder &b, const Values &row, ArrayRef<Value>, const Values &words) const override {
     if (inRegisters())
-      return lookUp(b, row, bits(), words[0]);
+      return lookUp(b, row, bits(), words[0], one);
     Values pairs;
     for (Value codes : codePairs(b, words)) {
       Value low = read(b, row[0], b.andWord(codes, 0xffff)), high = read(b, row[0], b.shrWord(codes, 16));

@@ -292,18 +292,30 @@ Values device::registerTable(DeviceBuilder &b, ArrayRef<double> entries, bool bf
   return low;
 }
 
-Values device::lookUp(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Value codes) {
+/// Permutes read the lower half of a selector. Its nibbles are below 8, so as f16 neither half is infinite or no
+/// number: times 1 it stays what it is, and that takes the upper half on the pipe of floats, which has nothing to do.
+static Value upperHalf(DeviceBuilder &b, Value word, Value one) {
+  if (!one)
+    return b.shrWord(word, 16);
+  Value pair = b.bitcast(word, b.vec(2, b.f16()));
+  Value upper = b.bitcast(b.shuffle(pair, pair, {1, 1}), b.i32());
+  return b.mulPairs(upper, b.mul(one, b.word(0x3c003c00)), b.f16());
+}
+
+Values device::lookUp(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Value codes, Value one) {
   size_t words = table.size() / 2;
   Value zero = b.i32(0);
+  // In a register: a logical operation takes one number that is part of it.
+  Value positions = one ? b.mul(one, b.word(0x32103210)) : b.word(0x32103210);
   Values result;
   for (int64_t upper = 0; upper < 2; ++upper) {
     // A permute reads four selectors; their top bits would copy a sign.
     Value selector = bits == 4 ? b.andWord(codes, 0x77777777) : codes;
-    selector = upper ? b.shrWord(selector, 16) : selector;
+    selector = upper ? upperHalf(b, selector, one) : selector;
     Value choice;
     if (bits == 4) {
-      choice = b.orWord(b.andWord(b.shrWord(codes, 1), 0x44444444), 0x32103210);
-      choice = upper ? b.shrWord(choice, 16) : choice;
+      choice = b.bitOr(b.andWord(b.shrWord(codes, 1), 0x44444444), positions);
+      choice = upper ? upperHalf(b, choice, one) : choice;
     }
     auto four = [&](ArrayRef<Value> entries) -> Value {
       if (!entries[0])

@@ -57,7 +57,7 @@ Expected<CountedKernels> device::compileKernels(ModuleOp module, StringRef name,
 
 /// Blocks of the other extents that are run (all that share a tile, which leaves their counter at zero), and of the
 /// first that are walked through.
-static constexpr uint32_t kOtherExtents = kMostSplits, kWalked = 4;
+static constexpr uint32_t kOtherExtents = kMostParts, kWalked = 4;
 
 namespace {
 enum class BufferKind { Weight, Cache, Other };
@@ -159,9 +159,16 @@ Expected<LaunchCosts> device::countLaunch(const CountedKernels &kernels, sim::Mo
     sum.loops += result->loops;
     sum.warps += result->warps;
     costs.loadsInFlight = std::max(costs.loadsInFlight, result->inFlight);
-    if (result->lastData > 0)
-      costs.exposedClocks = std::max(costs.exposedClocks, result->firstRequest + device.memoryLatency +
-                                                              std::max(0.0, result->clocks - result->lastData));
+    if (result->firstUse > costs.firstUse) {
+      costs.firstRequest = result->firstRequest;
+      costs.firstUse = result->firstUse;
+      costs.bytesBefore = result->bytesBefore;
+    }
+    if (result->lastUse > 0) {
+      costs.drainWork = std::max(costs.drainWork, result->workBehind);
+      costs.drainLatency =
+          std::max(costs.drainLatency, result->clocks - result->lastUse - result->sharing * result->workBehind);
+    }
   }
   auto machine = kernels.sass.find(kernel);
   costs.exactInstructions = machine != kernels.sass.end();

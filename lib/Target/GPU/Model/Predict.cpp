@@ -2,9 +2,13 @@
 //
 // Two bounds, as of list scheduling. Work: each resource serves its share of the
 // launch at its rate; what a multiprocessor has for itself (everything but
-// memory and L2) is bound by the one with the most blocks. Before memory's first
-// byte arrives and after its last one nothing hides latency, so that comes on
-// top. Latency: a block takes the time that it would take alone, and blocks that
+// memory and L2) is bound by the one with the most blocks. On top comes what it
+// cannot do meanwhile. Pipes: what is before the first use of what is streamed, and
+// the latencies behind the last. Memory: what passes until its first byte is there,
+// and between what was requested before that use and what is requested from then
+// on, if memory has been done with the former; and what one warp does with the last
+// bytes (if the others were not done with theirs, it was not memory that bound).
+// Latency: a block takes the time that it would take alone, and blocks that
 // find no room wait for a whole one (Little's law in blocks).
 //
 //===----------------------------------------------------------------------===//
@@ -82,12 +86,28 @@ Prediction device::predict(const DeviceFigures &device, const LaunchCosts &costs
   at(Bound::Shared) = clocks(costs.sharedClocks);
   at(Bound::MMA) = clocks(costs.pipes.products) / (device.mmaProducts * partitions);
 
-  auto most = std::max_element(time.begin(), time.end());
-  double work = *most, block = costs.blockClocks / device.clock * 1e6;
-  result.bound = static_cast<Bound>(most - time.begin());
-  result.exposed = costs.exposedClocks / device.clock * 1e6;
+  double block = costs.blockClocks / device.clock * 1e6, work = 0, busy = 0;
+  double ofPipes = costs.firstUse + costs.drainLatency, ofMemory = 0;
+  if (costs.firstUse > 0) {
+    double clocksAByte = static_cast<double>(device.multiprocessors) * device.clock / device.readBandwidth();
+    double atWork = costs.bytesBefore * resident * clocksAByte;
+    double idle = std::max(0.0, costs.firstUse - costs.firstRequest - std::max(atWork, device.memoryLatency));
+    ofMemory = costs.firstRequest + device.memoryLatency + idle + costs.drainWork + costs.drainLatency;
+  }
+  for (size_t i = 0; i < time.size(); ++i) {
+    auto bound = static_cast<Bound>(i);
+    bool streams = bound == Bound::Memory || bound == Bound::L2;
+    double exposed = (streams ? ofMemory : ofPipes) / device.clock * 1e6;
+    if (result.blocksPerMultiprocessor == 1) // no other block is at work meanwhile
+      exposed *= std::ceil(result.waves);
+    if (time[i] > 0 && time[i] + exposed > busy) {
+      busy = time[i] + exposed;
+      work = time[i];
+      result.bound = bound;
+      result.exposed = exposed;
+    }
+  }
   result.latency = std::ceil(result.waves) * block;
-  double busy = work + result.exposed;
   // The blocks of the last wave take a block's time, however few they are.
   double full = std::floor(result.waves), rest = result.waves - full;
   if (full >= 1 && rest > 0) {

@@ -34,6 +34,9 @@ struct PtxOperand {
   llvm::SmallVector<int, 4> registers;
 };
 
+/// Where parameter i lies, as far as a walk is concerned: kernels may choose between parameters' addresses.
+inline constexpr uint64_t kParameterAddress = uint64_t(1) << 62;
+
 enum SpecialRegister { kTid, kCtaid = kTid + 3, kNtid = kCtaid + 3, kNctaid = kNtid + 3, kLane = kNctaid + 3, kOther };
 
 struct PtxInstruction {
@@ -57,6 +60,7 @@ struct PtxKernel {
   /// Each instruction in such loops once, and of these loads of weights; each outside.
   PipeCounts loops, rest;
   double loopLoads = 0;
+  bool streams = false; ///< has loads that evict first
 };
 
 /// Every `.entry` of a module.
@@ -79,12 +83,17 @@ struct WalkLaunch {
 };
 
 struct BlockWalk {
-  PipeCounts pipes;        ///< of the block's warps; `memory` is not counted
-  PipeCounts loops;        ///< of these, in loops that load weights
-  double warps = 0;        ///< of the block
-  double clocks = 0;       ///< from the first instruction to the last
-  double firstRequest = 0; ///< when the device's memory is asked first
-  double lastData = 0;     ///< when the last of it arrives; 0: nothing was read
+  PipeCounts pipes;  ///< of the block's warps; `memory` is not counted
+  PipeCounts loops;  ///< of these, in loops that load weights
+  double warps = 0;  ///< of the block
+  double clocks = 0; ///< from the first instruction to the last
+  // What is streamed: loads that evict first, in kernels that have none all of the device's memory.
+  double firstRequest = 0; ///< when the device's memory is asked for it first
+  double firstUse = 0;     ///< when the first of it is used; 0: nothing was
+  double lastUse = 0;      ///< when what arrived last is used first
+  double workBehind = 0;   ///< clocks of issue and of the integer pipe that a warp has left then, if it is alone
+  double sharing = 1;      ///< warps that share these
+  double bytesBefore = 0;  ///< requested before the first use
   double inFlight = 0;     ///< most bytes of it on their way at once
   int64_t unknown = 0;     ///< branches on what is unknown: not taken
 };

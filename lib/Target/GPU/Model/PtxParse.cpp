@@ -114,6 +114,7 @@ private:
     for (const PtxInstruction &instruction : code) {
       (instruction.inLoop ? kernel.loops : kernel.rest) += instruction.cost;
       kernel.loopLoads += instruction.inLoop && instruction.weights;
+      kernel.streams |= instruction.weights;
     }
   }
 
@@ -185,6 +186,10 @@ private:
     }
     if (token.starts_with("$")) {
       operand.kind = PtxOperand::Label;
+      return operand;
+    }
+    if (auto parameter = parameters.find(token); parameter != parameters.end()) {
+      operand.value = kParameterAddress + static_cast<uint64_t>(parameter->second);
       return operand;
     }
     // Numbers; bits of floats. Names of shared memory are addresses that nobody needs.

@@ -2,6 +2,7 @@
 
 #include "Ptx.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/MathExtras.h"
@@ -211,17 +212,22 @@ struct Word {
   uint64_t bits = 0;
   bool known = false;
   double ready = 0;
+  bool streamed = false; // and not used yet
 };
 
 class Warp {
 public:
   Warp(const PtxKernel &kernel, ArrayRef<Decoded> decoded, const WalkLaunch &launch, const DeviceFigures &device,
-       uint32_t first, double share, BlockWalk &result, std::vector<std::pair<double, double>> &requests)
+       uint32_t first, double share, BlockWalk &result, std::vector<std::pair<double, double>> &requests,
+       std::vector<std::pair<double, double>> &streams)
       : kernel(kernel), decoded(decoded), launch(launch), device(device), first(first), share(share), result(result),
-        requests(requests), values(kernel.width.size()), missed(kernel.instructions.size()) {}
+        requests(requests), streams(streams), values(kernel.width.size()), missed(kernel.instructions.size()) {}
 
   bool done = false;
   double clock = 0;
+  double firstUse = 0, lastUse = 0; // of what is streamed
+  /// Clocks of the warp's own work since the last use.
+  double workBehind() const { return std::max(issuedBehind, aluBehind * 128 / device.aluLanes); }
 
   /// Until a barrier or the end.
   Error run() {
@@ -258,12 +264,13 @@ private:
   uint32_t first; // thread
   double share;   // warps of the block in a partition
   BlockWalk &result;
-  std::vector<std::pair<double, double>> &requests; // of the device's memory: arrival, bytes
+  std::vector<std::pair<double, double>> &requests, &streams; // of the device's memory: when, bytes
   std::vector<Word> values;
   std::vector<int64_t> missed; // how often a branch on something unknown was not taken
   size_t at = 0;
   int64_t steps = 0;
   double latest = 0, issued = 0, alu = 0; // since the basic block's begin
+  double issuedBehind = 0, aluBehind = 0; // since the last use of what is streamed
   std::vector<double> groups;             // of copies: when they have arrived
   double copies = 0;
 
@@ -278,6 +285,10 @@ private:
     double start = clock;
     for (int source : instruction.sources)
       start = std::max(start, values[static_cast<size_t>(source)].ready);
+    if (!renames(instruction))
+      use(instruction, start);
+    issuedBehind += instruction.cost.issued;
+    aluBehind += instruction.cost.alu;
     result.pipes += instruction.cost;
     if (instruction.inLoop)
       result.loops += instruction.cost;
@@ -286,6 +297,25 @@ private:
     if (instruction.cost.issued > 0)
       latest = std::max(latest, start);
     return start;
+  }
+
+  /// Registers change their name from one turn of a loop to the next.
+  static bool renames(const PtxInstruction &instruction) {
+    return instruction.cost.issued == 0 && StringRef(instruction.name).starts_with("mov");
+  }
+
+  void use(const PtxInstruction &instruction, double start) {
+    for (int source : instruction.sources) {
+      Word &word = values[static_cast<size_t>(source)];
+      if (!word.streamed)
+        continue;
+      word.streamed = false;
+      firstUse = firstUse > 0 ? std::min(firstUse, start) : start;
+      if (start > lastUse) { // else in one basic block, whose work is all behind
+        lastUse = start;
+        issuedBehind = aluBehind = 0;
+      }
+    }
   }
 
   bool holds(const PtxInstruction &instruction, bool otherwise) const {
@@ -307,15 +337,21 @@ private:
       at = static_cast<size_t>(instruction.operands[0].index);
   }
 
+  Word argument(uint64_t index) const {
+    bool known = index < launch.arguments.size();
+    return {known ? launch.arguments[index] : 0, known, 0};
+  }
   Word read(const PtxOperand &operand) const {
     switch (operand.kind) {
     case PtxOperand::Register:
       return values[static_cast<size_t>(operand.index)];
     case PtxOperand::Number:
       return {operand.value, true, 0};
-    case PtxOperand::Parameter: {
-      auto index = static_cast<size_t>(operand.index);
-      return {index < launch.arguments.size() ? launch.arguments[index] : 0, index < launch.arguments.size(), 0};
+    case PtxOperand::Parameter:
+      return argument(static_cast<uint64_t>(operand.index));
+    case PtxOperand::Memory: { // of a chosen parameter
+      const Word &address = values[static_cast<size_t>(operand.index)];
+      return address.known && address.bits >= kParameterAddress ? argument(address.bits - kParameterAddress) : Word();
     }
     case PtxOperand::Special: {
       int index = operand.index;
@@ -355,9 +391,10 @@ private:
     }
     if (!memory.own)
       return device.l2Latency;
-    bool earliest = requests.empty() || start < result.firstRequest;
-    result.firstRequest = earliest ? start : result.firstRequest;
-    result.lastData = std::max(result.lastData, start + device.memoryLatency);
+    if (value && (instruction.weights || !kernel.streams)) {
+      value->streamed = true;
+      streams.push_back({start, bytes});
+    }
     requests.push_back({start, bytes});
     return device.memoryLatency;
   }
@@ -377,7 +414,8 @@ private:
         value = read(instruction.operands[1]);
       break;
     case Decoded::Parameter:
-      value = read(instruction.operands[1]);
+      if (instruction.operands[1].kind == PtxOperand::Parameter || instruction.operands[1].index >= 0)
+        value = read(instruction.operands[1]);
       each = instruction.results.size() > 1;
       break;
     case Decoded::Integer: {
@@ -432,13 +470,13 @@ Expected<BlockWalk> device::walkBlock(const PtxKernel &kernel, const WalkLaunch 
   std::vector<Decoded> decoded;
   for (const PtxInstruction &instruction : kernel.instructions)
     decoded.push_back(decode(instruction, device));
-  std::vector<std::pair<double, double>> requests;
+  std::vector<std::pair<double, double>> requests, streams;
   std::vector<Warp> warps;
   uint32_t count = (launch.threads + 31) / 32;
   result.warps = count;
-  double share = std::max(1.0, count / 4.0);
+  double share = result.sharing = std::max(1.0, count / 4.0);
   for (uint32_t warp = 0; warp < count; ++warp)
-    warps.emplace_back(kernel, decoded, launch, device, warp * 32, share, result, requests);
+    warps.emplace_back(kernel, decoded, launch, device, warp * 32, share, result, requests, streams);
   // From barrier to barrier.
   for (bool any = true; any;) {
     any = false;
@@ -455,6 +493,16 @@ Expected<BlockWalk> device::walkBlock(const PtxKernel &kernel, const WalkLaunch 
     for (Warp &warp : warps)
       if (!warp.done)
         warp.clock = meeting + kBarrier;
+  }
+  for (const Warp &warp : warps) {
+    if (warp.firstUse > 0)
+      result.firstUse = result.firstUse > 0 ? std::min(result.firstUse, warp.firstUse) : warp.firstUse;
+    result.lastUse = std::max(result.lastUse, warp.lastUse);
+    result.workBehind = std::max(result.workBehind, warp.workBehind());
+  }
+  for (auto [i, request] : llvm::enumerate(streams)) {
+    result.firstRequest = i ? std::min(result.firstRequest, request.first) : request.first;
+    result.bytesBefore += request.first < result.firstUse ? request.second : 0;
   }
   // Most bytes within a latency.
   llvm::sort(requests);

@@ -44,23 +44,24 @@ Values Columns::accumulate(ArrayRef<Decoder::Words> steps, Value first, XAt x, V
       b, arguments, state, steps, first, [&](int64_t step, int64_t tile) { return x(first, step, tile); }, sums);
 }
 
-Values Columns::multiply(const Workers &workers, int64_t first, XAt x) const {
+Values Columns::multiply(const Workers &workers, int64_t first, XAt x, ValueRange requested) const {
   Values sums = product.zeros(b);
   if (signature.partial)
     sums = b.choose(
-        b.equal(state.tile.rows, b.i32(kTileRows)), [&] { return wholeTile(workers, first, x, sums); },
+        b.equal(state.tile.rows, b.i32(kTileRows)), [&] { return wholeTile(workers, first, x, requested, sums); },
         [&] { return canonicalTile(workers, first, x, sums); });
   else
-    sums = wholeTile(workers, first, x, sums);
+    sums = wholeTile(workers, first, x, requested, sums);
   return product.finish(b, arguments, state, sums);
 }
 
-Values Columns::wholeTile(const Workers &workers, int64_t first, XAt x, ValueRange initial) const {
+Values Columns::wholeTile(const Workers &workers, int64_t first, XAt x, ValueRange requested,
+                          ValueRange initial) const {
   const Decoder &decoder = product.decoder();
   if (!decoder.block())
     return canonicalTile(workers, first, x, initial);
   int64_t k = signature.k, blocks = k / decoder.block(), covered = blocks * decoder.block();
-  Values sums = wholeBlocks(workers, first, x, initial);
+  Values sums = wholeBlocks(workers, first, x, requested, initial);
   // What is left is dealt on to the workers in turn.
   int64_t narrow = (k - covered) / kNarrowColumns, next = first + blocks;
   if (narrow) {
@@ -87,23 +88,49 @@ Values Columns::wholeTile(const Workers &workers, int64_t first, XAt x, ValueRan
       [&] { return sums; });
 }
 
+/// Blocks whose requests are on their way while one is multiplied; `early`: also before the first.
+int64_t Columns::blocksAhead(const Workers &workers, bool early) const {
+  int64_t blocks = signature.k / product.decoder().block(), requests = product.decoder().requestsPerBlock();
+  return std::min((4 + requests - 1) / requests, std::min(workers.most, blocks) - (early ? 0 : 1));
+}
+
+Values Columns::requestBlock(Value index, Value wanted) const {
+  const Decoder &decoder = product.decoder();
+  Value inside = b.less(index, b.i32(signature.k / decoder.block()));
+  return b.choose(
+      wanted ? b.bitAnd(inside, wanted) : inside, [&] { return decoder.loadBlock(b, state.codes, state.tile, index); },
+      [&] { return Values(decoder.requestsPerBlock(), b.noRequest(4)); });
+}
+
+Values Columns::requestFirst(const Workers &workers, Value wanted) const {
+  if (!product.decoder().block() || signature.k < product.decoder().block())
+    return {};
+  if (signature.partial) {
+    Value whole = b.equal(state.tile.rows, b.i32(kTileRows));
+    wanted = wanted ? b.bitAnd(wanted, whole) : whole;
+  }
+  Values requested;
+  Value at = workers.index;
+  for (int64_t i = 0; i < blocksAhead(workers, true); ++i, at = b.add(at, workers.count))
+    requested.append(requestBlock(at, wanted));
+  return requested;
+}
+
 /// Requests for later blocks of the worker are on their way.
-Values Columns::wholeBlocks(const Workers &workers, int64_t first, XAt x, ValueRange initial) const {
+Values Columns::wholeBlocks(const Workers &workers, int64_t first, XAt x, ValueRange requested,
+                            ValueRange initial) const {
   const Decoder &decoder = product.decoder();
   int64_t blocks = signature.k / decoder.block();
   if (!blocks)
     return Values(initial);
   int64_t requests = decoder.requestsPerBlock();
-  int64_t ahead = std::min((4 + requests - 1) / requests, std::min(workers.most, blocks) - 1);
-  auto loadAt = [&](Value index) {
-    return b.choose(
-        b.less(index, b.i32(blocks)), [&] { return decoder.loadBlock(b, state.codes, state.tile, index); },
-        [&] { return Values(requests, b.noRequest(4)); });
-  };
+  int64_t ahead = blocksAhead(workers, !requested.empty());
   Values carried(initial);
+  carried.append(requested.begin(), requested.end());
   Value begin = mine(workers, first), at = begin;
   for (int64_t i = 0; i < ahead; ++i, at = b.add(at, workers.count))
-    carried.append(loadAt(at));
+    if (requested.empty())
+      carried.append(requestBlock(at));
   Value distance = b.sub(at, begin);
   size_t sums = initial.size();
   Values results = b.loop(begin, b.i32(blocks), workers.count, carried, [&](Value index, ValueRange values) {
@@ -111,7 +138,7 @@ Values Columns::wholeBlocks(const Workers &workers, int64_t first, XAt x, ValueR
     if (ahead) {
       now.assign(later.begin(), later.begin() + requests);
       later.erase(later.begin(), later.begin() + requests);
-      later.append(loadAt(b.add(index, distance)));
+      later.append(requestBlock(b.add(index, distance)));
     } else {
       now = decoder.loadBlock(b, state.codes, state.tile, index);
     }

@@ -37,7 +37,7 @@ public:
     tile.t = b.andWord(b.threadX(), 3);
     tile.lane = b.add(b.mul(b.andWord(inTile, 7), 4), tile.t);
     codes = decoder.tileCodes(b, components, tile);
-    row = decoder.beginRow(b, components, tile, 0);
+    row = decoder.beginRow(b, decoder.requestRow(b, components, tile, 0));
     unit = b.add(b.mul(b.blockY(), kUnits), b.shrWord(b.threadX(), 2));
     stride = b.mul(b.gridY(), kUnits);
   }

@@ -83,12 +83,12 @@ private:
 
   /// Eight columns of x, as f16 or bf16; the launch's first block writes them down for later ones.
   Values makeX(Value column) {
-    Values x = launch.source->load(b, arguments.source, token, column);
-    Values words = packEight(b, x, Value(), column, k, half());
+    Values x = launch.source->load(b, arguments.source, token, column, 8);
+    Values words = packColumns(b, x, Value(), column, k, half());
     Value writes = b.bitAnd(b.equal(b.blockX(), b.i32(0)), b.less(group, arguments.m));
     b.when(writes, [&] {
       Value to = b.element(arguments.packed, b.add(b.mul(token, packedColumns(k)), column), half());
-      b.storeWords(launch.scaled ? packEight(b, x, arguments.alpha, column, k, half()) : words, to);
+      b.storeWords(launch.scaled ? packColumns(b, x, arguments.alpha, column, k, half()) : words, to);
     });
     return words;
   }

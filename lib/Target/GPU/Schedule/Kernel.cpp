@@ -23,6 +23,8 @@ static std::string pieceFlags(const KernelSignature &signature) {
     name += signature.permutation.isInteger(16) ? "_rows16" : "_rows32";
   if (signature.biased)
     name += "_bias";
+  if (signature.scaled)
+    name += "_scaled";
   if (signature.partial)
     name += "_partial";
   if (signature.factors)
@@ -45,14 +47,20 @@ std::string LaunchSignature::name(StringRef schedule) const {
   std::string shared = "_k" + std::to_string(all.k) + (all.bf16 ? "_bf16" : "_f16") + "_w" + std::to_string(all.warps);
   if (all.xTiles > 1)
     shared += "_x" + std::to_string(8 * all.xTiles);
+  if (all.tiles > 1)
+    shared += "_t" + std::to_string(all.tiles);
   if (all.splits > 1)
     shared += "_split" + std::to_string(all.splits);
   if (all.epilogue != LinearEpilogue::Store)
     shared += all.epilogue == LinearEpilogue::Add ? "_add" : "_gate";
   if (all.halves)
     shared += "_halves";
+  if (all.onto)
+    shared += "_onto";
+  if (one && resident)
+    shared += "_m" + std::to_string(resident);
   if (source)
-    shared += "_pack" + source->name() + (scaled ? "_scaled" : "");
+    shared += (one ? "" : "_pack") + source->name() + (scaled ? "_scaled" : "");
   std::string name = schedule.str();
   if (pieces.size() == 1)
     return name + "_" + spell(all.leaf) + shared + pieceFlags(all);
@@ -76,15 +84,16 @@ struct PieceLayout {
     permutation = bool(signature.permutation);
     bias = signature.biased;
     gate = signature.epilogue == LinearEpilogue::Gate;
+    alpha = signature.scaled;
   }
-  bool first, x, permutation, bias, gate;
+  bool first, x, permutation, bias, gate, alpha;
   size_t components, factors;
 
   SmallVector<Type> types(DeviceBuilder &b) const {
     SmallVector<Type> types(first, b.i32());
     types.append(x + 1, b.globalPtr());
     types.append(2, b.i32());
-    types.append(permutation + bias + gate + (factors > 0) + components + factors, b.globalPtr());
+    types.append(permutation + bias + gate + (factors > 0) + alpha + components + factors, b.globalPtr());
     return types;
   }
   /// From the values behind `first`.
@@ -102,6 +111,8 @@ struct PieceLayout {
     k.bias = next(bias);
     k.gate = next(gate);
     k.t = next(factors > 0);
+    if (alpha)
+      k.alpha = next(true);
     k.components.assign(values.begin(), values.begin() + components);
     k.factors.assign(values.begin() + components, values.end());
   }
@@ -121,7 +132,7 @@ std::string device::getOrCreateKernel(
   if (launch.source) {
     for (char letter : launch.source->arguments())
       types.push_back(letter == 'p' ? b.globalPtr() : b.i32());
-    types.append(launch.scaled ? 2 : 1, b.globalPtr());
+    types.append(launch.one ? 0 : launch.scaled ? 2 : 1, b.globalPtr());
   }
   SmallVector<size_t> at; // of each piece's arguments
   for (size_t i = 0; i < launch.pieces.size(); ++i) {
@@ -129,7 +140,8 @@ std::string device::getOrCreateKernel(
     types.append(PieceLayout(launch, i).types(b));
   }
   at.push_back(types.size());
-  auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, 32 * all.warps);
+  int64_t threads = 32 * all.warps * (launch.one ? all.tiles : 1);
+  auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, threads);
   if (!kernel)
     return name;
   // Else ptxas spills a few words of some large tiles to fit a second block beside the first. With sums by groups it
@@ -140,6 +152,8 @@ std::string device::getOrCreateKernel(
   });
   if (all.xTiles >= 8 && byRows)
     kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(1));
+  if (launch.one && launch.resident)
+    kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(static_cast<int32_t>(launch.resident)));
 
   ValueRange arguments = kernel.getArguments();
   KernelArguments k;
@@ -152,13 +166,17 @@ std::string device::getOrCreateKernel(
   k.shared = b.sharedMemory(module, name + "_shared", sharedBytes);
   if (launch.source) {
     size_t count = launch.source->arguments().size();
-    k.source = {module, name, 32 * all.warps, all.k, llvm::to_vector(arguments.slice(next, count)), b.i32(0), k.m,
-                8,      {}};
+    k.source = {module, name, threads, all.k, llvm::to_vector(arguments.slice(next, count)), b.i32(0), k.m, 8, {}};
     next += count;
-    k.packed = arguments[next++];
-    if (launch.scaled)
-      k.alpha = arguments[next++];
-    k.source.prepared = launch.source->prepare(b, k.source);
+    if (launch.one) {
+      k.source.rows = b.i32(1);
+      k.source.mostRows = 1;
+    } else {
+      k.packed = arguments[next++];
+      if (launch.scaled)
+        k.alpha = arguments[next++];
+      k.source.prepared = launch.source->prepare(b, k.source);
+    }
   }
 
   Value block = b.blockX();
@@ -207,7 +225,7 @@ void device::storeResult(DeviceBuilder &b, const KernelSignature &signature, con
     return b.store(narrowed(b, value, half), b.element(k.y, index, half));
   }
   Value at = b.element(k.y, index, b.f32());
-  if (signature.epilogue == LinearEpilogue::Add)
+  if (signature.epilogue == LinearEpilogue::Add || signature.onto)
     value = b.add(b.load(b.f32(), at), value);
   if (signature.epilogue == LinearEpilogue::Gate)
     value = b.mul(b.silu(b.readOnly(b.f32(), b.element(k.gate, index, b.f32()))), value);

@@ -1,7 +1,7 @@
 //===- Many.cpp - up to 64 rows of x, and slabs of 64 -----------------------===//
 //
-// Each warp decodes a tile of 16 rows straight into fragments and multiplies all
-// of the block's rows of x. x passes through shared memory in pieces of 128
+// Each warp decodes a tile of 16 rows, or two, straight into fragments and multiplies
+// all of the block's rows of x. x passes through shared memory in pieces of 128
 // columns, three stages of them, copied asynchronously; the order of columns in a
 // step makes a lane's operand B 16 consecutive bytes, so it is one load where
 // ldmatrix would be one for as much. Units of 16 bytes of odd rows are exchanged
@@ -35,12 +35,18 @@ public:
     Value tiles = b.shrWord(b.add(arguments.n, kTileRows - 1), 4);
     Value own = b.add(b.mul(arguments.block, signature.warps), b.shrWord(thread, 5));
     // Warps behind the last tile help to copy x; what they compute is not stored.
-    active = b.less(own, tiles);
-    state = product.begin(b, arguments, b.min(own, b.sub(tiles, b.i32(1))), b.andWord(thread, 31));
+    for (int64_t j = 0; j < signature.tiles; ++j) {
+      Value tile = b.add(b.mul(own, signature.tiles), j);
+      active.push_back(b.less(tile, tiles));
+      states.push_back(product.request(b, arguments, b.min(tile, b.sub(tiles, b.i32(1))), b.andWord(thread, 31)));
+    }
+    for (Product::State &state : states)
+      product.begin(b, arguments, state);
     firstRow = b.mul(b.blockY(), rows);
     stages = arguments.shared;
-    Value g = b.shrWord(state.tile.lane, 2);
-    Value odd = b.mul(b.andWord(g, 1), 64), fragment = b.add(b.mul(g, kRowBytes), b.mul(state.tile.t, 16));
+    const Tile &lane = states[0].tile;
+    Value g = b.shrWord(lane.lane, 2);
+    Value odd = b.mul(b.andWord(g, 1), 64), fragment = b.add(b.mul(g, kRowBytes), b.mul(lane.t, 16));
     fragments = {b.add(fragment, odd), b.sub(fragment, odd)};
 
     int64_t spans = k / span, splits = signature.splits;
@@ -57,7 +63,7 @@ public:
     }
     for (int64_t i = 0; i + 1 < kStages; ++i)
       copy(b.add(piece, i), b.i32(i * rows * kRowBytes));
-    Values sums = product.zeros(b);
+    Values sums(4 * signature.xTiles * signature.tiles, b.f32(0));
     if (spans) {
       Values carried = sums;
       carried.append({piece, stage});
@@ -68,10 +74,16 @@ public:
         Values next(values.take_front(count));
         Value piece = values[count], stage = values[count + 1];
         Value first = b.mul(index, span);
-        SmallVector<Decoder::Words> steps = spanSteps(values.drop_front(count + 2), first);
-        for (int64_t step = 0; step < span / kStepColumns; step += kPieceSteps)
-          next = multiplyPiece(ArrayRef(steps).slice(step, kPieceSteps), b.add(first, step * kStepColumns), piece,
-                               stage, next);
+        SmallVector<Steps> steps = perTile([&](size_t j) {
+          auto each = static_cast<size_t>(requests());
+          return spanSteps(j, values.slice(count + 2 + j * each, each), first);
+        });
+        for (int64_t step = 0; step < span / kStepColumns; step += kPieceSteps) {
+          SmallVector<ArrayRef<Decoder::Words>> here;
+          for (const Steps &tile : steps)
+            here.push_back(ArrayRef(tile).slice(step, kPieceSteps));
+          next = multiplyPiece(here, b.add(first, step * kStepColumns), piece, stage, next);
+        }
         next.append({piece, stage});
         next.append(later);
         return next;
@@ -84,13 +96,16 @@ public:
     if (spans * span < k)
       sums = inLast(sums, [&] {
         Values all = sums;
-        for (int64_t first = spans * span; first < k; first += kPiece)
-          all = multiplyPiece(restSteps(first), b.i32(first), piece, stage, all);
+        for (int64_t first = spans * span; first < k; first += kPiece) {
+          SmallVector<Steps> steps = perTile([&](size_t j) { return restSteps(j, first); });
+          all = multiplyPiece(llvm::to_vector_of<ArrayRef<Decoder::Words>>(steps), b.i32(first), piece, stage, all);
+        }
         return all;
       });
-    sums = product.finish(b, arguments, state, sums);
+    sums = ofTiles(sums, [&](size_t j, const Values &own) { return product.finish(b, arguments, states[j], own); });
     if (signature.factors)
-      sums = inLast(sums, [&] { return addFactors(sums); });
+      sums =
+          inLast(sums, [&] { return ofTiles(sums, [&](size_t j, const Values &own) { return addFactors(j, own); }); });
     if (splits > 1)
       storeShared(sums);
     else
@@ -105,13 +120,30 @@ private:
   const Decoder &decoder;
   int64_t k, rows;
   int64_t span; // columns whose words are requested together
-  Value thread, active, firstRow, stages;
-  Value end, columnsEnd, isLast;  // spans and columns of this block; whether it is the last one that shares them
-  std::array<Value, 2> fragments; // the lane's, of even and of odd steps
-  Product::State state;
+  Value thread, firstRow, stages;
+  Value end, columnsEnd, isLast;         // spans and columns of this block; whether it is the last one that shares them
+  std::array<Value, 2> fragments;        // the lane's, of even and of odd steps
+  SmallVector<Product::State, 2> states; // of the warp's tiles
+  Values active;                         // whether there are such
+
+  using Steps = SmallVector<Decoder::Words>;
+  SmallVector<Steps> perTile(llvm::function_ref<Steps(size_t)> make) {
+    SmallVector<Steps> all;
+    for (size_t j = 0; j < states.size(); ++j)
+      all.push_back(make(j));
+    return all;
+  }
+  /// Sums with each tile's made anew.
+  Values ofTiles(const Values &sums, llvm::function_ref<Values(size_t, const Values &)> make) {
+    Values all;
+    size_t each = sums.size() / states.size();
+    for (size_t j = 0; j < states.size(); ++j)
+      all.append(make(j, Values(ArrayRef(sums).slice(j * each, each))));
+    return all;
+  }
 
   int64_t requests() const { return decoder.block() ? span / decoder.block() * decoder.requestsPerBlock() : 0; }
-  Value isWhole() { return b.equal(state.tile.rows, b.i32(kTileRows)); }
+  Value isWhole(size_t j) { return b.equal(states[j].tile.rows, b.i32(kTileRows)); }
 
   /// Starts to copy a piece of x; x has no columns behind its last step, and rows behind its last are that one again.
   void copy(Value piece, Value stage) {
@@ -127,7 +159,7 @@ private:
         b.copyAsync(b.offset(stages, to), b.offset(arguments.x, b.mul(at, 2)));
       };
       Value inside = b.less(column, columnsEnd);
-      if (units < 32 * signature.warps)
+      if (i + 32 * signature.warps > units)
         inside = b.bitAnd(inside, b.less(unit, b.i32(units)));
       b.when(inside, one);
     }
@@ -138,19 +170,23 @@ private:
   Values requestSpan(Value index) {
     if (!requests())
       return {};
-    Value wanted = b.bitAnd(active, b.less(index, end));
-    if (signature.partial)
-      wanted = b.bitAnd(wanted, isWhole());
-    return b.choose(
-        wanted,
-        [&] {
-          Values all;
-          int64_t blocks = span / decoder.block();
-          for (int64_t i = 0; i < blocks; ++i)
-            all.append(decoder.loadBlock(b, state.codes, state.tile, b.add(b.mul(index, blocks), i)));
-          return all;
-        },
-        [&] { return Values(requests(), b.noRequest(4)); });
+    Values requested;
+    for (auto [j, state] : llvm::enumerate(states)) {
+      Value wanted = b.bitAnd(active[j], b.less(index, end));
+      if (signature.partial)
+        wanted = b.bitAnd(wanted, isWhole(j));
+      requested.append(b.choose(
+          wanted,
+          [&] {
+            Values all;
+            int64_t blocks = span / decoder.block();
+            for (int64_t i = 0; i < blocks; ++i)
+              all.append(decoder.loadBlock(b, state.codes, state.tile, b.add(b.mul(index, blocks), i)));
+            return all;
+          },
+          [&] { return Values(requests(), b.noRequest(4)); }));
+    }
+    return requested;
   }
 
   static Values flatten(ArrayRef<Decoder::Words> steps) {
@@ -168,37 +204,37 @@ private:
     return result;
   }
 
-  SmallVector<Decoder::Words> canonicalSteps(Value first, int64_t count) {
-    SmallVector<Decoder::Words> steps;
-    std::array<Value, 2> rows = product.canonicalRows(b, state);
+  Steps canonicalSteps(size_t j, Value first, int64_t count) {
+    Steps steps;
+    std::array<Value, 2> rows = product.canonicalRows(b, states[j]);
     for (int64_t i = 0; i < count; ++i)
-      steps.push_back(decoder.canonicalStep(b, rows, state.tile, b.add(first, i * kStepColumns), k));
+      steps.push_back(decoder.canonicalStep(b, rows, states[j].tile, b.add(first, i * kStepColumns), k));
     return steps;
   }
 
   /// Words that only warps with a tile load.
-  SmallVector<Decoder::Words> ifActive(llvm::function_ref<SmallVector<Decoder::Words>()> load, int64_t count) {
+  Steps ifActive(size_t j, llvm::function_ref<Steps()> load, int64_t count) {
     int64_t words = decoder.bits() <= 4 ? 1 : decoder.bits() <= 8 ? 2 : decoder.bits() / 4;
-    Values all = b.choose(active, [&] { return flatten(load()); }, [&] { return Values(2 * words * count, b.i32(0)); });
+    Values all =
+        b.choose(active[j], [&] { return flatten(load()); }, [&] { return Values(2 * words * count, b.i32(0)); });
     return unflatten(all, count);
   }
 
   /// The last tile of a weight is canonical if it has fewer than 16 rows.
-  SmallVector<Decoder::Words> wholeOr(llvm::function_ref<SmallVector<Decoder::Words>()> whole, Value first,
-                                      int64_t count) {
+  Steps wholeOr(size_t j, llvm::function_ref<Steps()> whole, Value first, int64_t count) {
     if (!signature.partial)
       return whole();
-    Values all =
-        b.choose(isWhole(), [&] { return flatten(whole()); }, [&] { return flatten(canonicalSteps(first, count)); });
+    Values all = b.choose(
+        isWhole(j), [&] { return flatten(whole()); }, [&] { return flatten(canonicalSteps(j, first, count)); });
     return unflatten(all, count);
   }
 
-  SmallVector<Decoder::Words> spanSteps(ValueRange requested, Value first) {
+  Steps spanSteps(size_t j, ValueRange requested, Value first) {
     int64_t count = span / kStepColumns;
     if (!requests())
-      return ifActive([&] { return canonicalSteps(first, count); }, count);
+      return ifActive(j, [&] { return canonicalSteps(j, first, count); }, count);
     auto whole = [&] {
-      SmallVector<Decoder::Words> steps;
+      Steps steps;
       int64_t each = decoder.requestsPerBlock();
       for (int64_t i = 0; i < requests(); i += each)
         steps.append(decoder.sortBlock(b, Values(requested.slice(i, each)), StepKind::Block));
@@ -207,16 +243,17 @@ private:
     // Requests were made by warps with a tile only; what is canonical is loaded here.
     if (!signature.partial)
       return whole();
-    return ifActive([&] { return wholeOr(whole, first, count); }, count);
+    return ifActive(j, [&] { return wholeOr(j, whole, first, count); }, count);
   }
 
   /// Steps of at most a piece from column `first` on, behind the last span.
-  SmallVector<Decoder::Words> restSteps(int64_t first) {
+  Steps restSteps(size_t j, int64_t first) {
+    const Product::State &state = states[j];
     int64_t last = std::min(first + kPiece, k), count = (last - first + kStepColumns - 1) / kStepColumns;
     if (!decoder.block())
-      return ifActive([&] { return canonicalSteps(b.i32(first), count); }, count);
+      return ifActive(j, [&] { return canonicalSteps(j, b.i32(first), count); }, count);
     auto whole = [&] {
-      SmallVector<Decoder::Words> steps;
+      Steps steps;
       int64_t column = first;
       for (; column + kNarrowColumns <= last; column += kNarrowColumns) {
         bool isBlock = decoder.block() == kNarrowColumns;
@@ -230,11 +267,12 @@ private:
         steps.push_back(decoder.canonicalStep(b, rows, state.tile, b.i32(at), restColumns(k)));
       return steps;
     };
-    return ifActive([&] { return wholeOr(whole, b.i32(first), count); }, count);
+    return ifActive(j, [&] { return wholeOr(j, whole, b.i32(first), count); }, count);
   }
 
   /// Waits for a piece of x, starts to copy a later one and multiplies.
-  Values multiplyPiece(ArrayRef<Decoder::Words> steps, Value first, Value &piece, Value &stage, const Values &sums) {
+  Values multiplyPiece(ArrayRef<ArrayRef<Decoder::Words>> steps, Value first, Value &piece, Value &stage,
+                       const Values &sums) {
     int64_t stageBytes = rows * kRowBytes;
     b.waitCopies(kStages - 2);
     b.barrier();
@@ -244,7 +282,7 @@ private:
     std::array<Value, 2> at = {b.offset(stages, b.add(stage, fragments[0])),
                                b.offset(stages, b.add(stage, fragments[1]))};
     Values next = product.accumulate(
-        b, arguments, state, steps, first,
+        b, arguments, states, steps, first,
         [&](int64_t step, int64_t tile) {
           return b.words(b.offset(at[step % 2], step * kStepColumns * 2 + tile * 8 * kRowBytes), 4, false, "x");
         },
@@ -255,10 +293,11 @@ private:
   }
 
   /// The products of a low-rank pair, of which t is small enough to come from global memory.
-  Values addFactors(const Values &sums) {
+  Values addFactors(size_t j, const Values &sums) {
     Type half = signature.bf16 ? b.bf16() : b.f16();
+    const Product::State &state = states[j];
     return b.choose(
-        active,
+        active[j],
         [&] {
           Columns factors(b, signature, arguments, true);
           factors.begin(state.tile.index, state.tile.lane);
@@ -300,12 +339,24 @@ private:
     b.barrier();
     b.when(b.equal(b.load(b.i32(), flag), b.i32(splits - 1)), [&] {
       b.fence();
-      Values all = b.loop(b.i32(1), b.i32(splits), b.i32(1), partials(slots, each, sums.size()),
-                          [&](Value split, ValueRange carried) {
-                            Values next = partials(b.offset(slots, b.mul(split, slotBytes)), each, sums.size());
-                            for (auto [sum, before] : llvm::zip(next, carried))
-                              sum = b.add(before, sum);
-                            return next;
+      // Of few rows of x some blocks' sums are requested together; of more, registers are too few.
+      int64_t together = sums.size() <= 16 ? std::min<int64_t>(splits, 4) : 1;
+      auto some = [&](Value from) {
+        SmallVector<Values> loaded;
+        for (int64_t i = 0; i < together; ++i)
+          loaded.push_back(partials(b.offset(from, i * slotBytes), each, sums.size()));
+        return loaded;
+      };
+      auto addAll = [&](Values to, ArrayRef<Values> more) {
+        for (const Values &one : more)
+          for (auto [sum, other] : llvm::zip(to, one))
+            sum = b.add(sum, other);
+        return to;
+      };
+      SmallVector<Values> begin = some(slots);
+      Values all = b.loop(b.i32(1), b.i32(splits / together), b.i32(1), addAll(begin[0], ArrayRef(begin).drop_front()),
+                          [&](Value index, ValueRange carried) {
+                            return addAll(Values(carried), some(b.offset(slots, b.mul(index, together * slotBytes))));
                           });
       store(all);
       // As it was, for the next launch.
@@ -321,8 +372,13 @@ private:
   }
 
   void store(const Values &sums) {
+    for (size_t j = 0; j < states.size(); ++j)
+      storeTile(j, ArrayRef(sums).slice(j * 4 * signature.xTiles, 4 * signature.xTiles));
+  }
+  void storeTile(size_t j, ArrayRef<Value> sums) {
+    const Product::State &state = states[j];
     Value g = b.shrWord(state.tile.lane, 2);
-    b.when(active, [&] {
+    b.when(active[j], [&] {
       for (int64_t tile = 0; tile < signature.xTiles; ++tile)
         for (int64_t c = 0; c < 2; ++c) {
           Value xRow = b.add(b.add(firstRow, b.mul(state.tile.t, 2)), 8 * tile + c);

@@ -16,14 +16,14 @@ Value device::narrowed(DeviceBuilder &b, Value x, Type half) {
   return arith::TruncFOp::create(b.builder, b.loc, half, x);
 }
 
-Values device::loadEight(DeviceBuilder &b, Value row, Value column, int64_t k, bool aligned, Type element,
-                         bool readOnly) {
+Values device::loadColumns(DeviceBuilder &b, Value row, Value column, int64_t count, int64_t k, bool aligned,
+                           Type element, bool readOnly) {
   Values x;
   int64_t size = element.getIntOrFloatBitWidth() / 8;
   if (aligned && k % kStepColumns == 0) {
     Value at = b.element(row, column, element);
-    for (int64_t byte = 0; byte < 8 * size; byte += 16)
-      for (Value word : b.words(b.offset(at, byte), 4, readOnly)) {
+    for (int64_t byte = 0; byte < count * size; byte += 16)
+      for (Value word : b.words(b.offset(at, byte), std::min<int64_t>(4, count * size / 4), readOnly)) {
         if (size == 4) {
           x.push_back(b.bitcast(word, element));
           continue;
@@ -33,7 +33,7 @@ Values device::loadEight(DeviceBuilder &b, Value row, Value column, int64_t k, b
       }
     return x;
   }
-  for (int64_t i = 0; i < 8; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     Value own = b.add(column, i);
     auto there = [&] {
       Value at = b.element(row, own, element);
@@ -44,20 +44,30 @@ Values device::loadEight(DeviceBuilder &b, Value row, Value column, int64_t k, b
   return x;
 }
 
-Values PlainRows::load(DeviceBuilder &b, const Block &block, Value index, Value column) const {
-  Value row = b.zeroExtend(b.add(block.first, index), b.i64());
-  return loadEight(b, b.element(block.arguments[0], b.mul(row, block.k), b.f32()), column, block.k, true, b.f32(),
-                   true);
+void RowSource::makeRow(DeviceBuilder &b, const Block &block, ArrayRef<Value> columns, ArrayRef<Value>, Put put) const {
+  Block prepared = block;
+  prepared.prepared = prepare(b, block);
+  for (auto [i, column] : llvm::enumerate(columns))
+    put(i, load(b, prepared, b.i32(0), column, 4));
 }
 
-Values device::packEight(DeviceBuilder &b, ArrayRef<Value> x, Value alpha, Value column, int64_t k, Type half) {
+Values PlainRows::load(DeviceBuilder &b, const Block &block, Value index, Value column, int64_t count) const {
+  Value row = b.zeroExtend(b.add(block.first, index), b.i64());
+  return loadColumns(b, b.element(block.arguments[0], b.mul(row, block.k), b.f32()), column, count, block.k, true,
+                     b.f32(), true);
+}
+
+Values device::packColumns(DeviceBuilder &b, ArrayRef<Value> x, Value alpha, Value column, int64_t k, Type half) {
   Values factors, numbers, words;
+  auto count = static_cast<int64_t>(x.size());
   if (alpha)
-    factors = loadEight(b, alpha, column, k, true, b.f16(), true);
-  for (size_t i = 0; i < 8; ++i)
-    numbers.push_back(narrowed(b, alpha ? b.mul(x[i], b.toFloat(factors[i])) : x[i], half));
-  for (size_t i = 0; i < 8; i += 2)
-    words.push_back(b.pairOf(numbers[i], numbers[i + 1], half));
+    factors = loadColumns(b, alpha, column, count, k, true, b.f16(), true);
+  for (int64_t i = 0; i < count; ++i)
+    numbers.push_back(alpha ? b.mul(x[i], b.toFloat(factors[i])) : x[i]);
+  for (int64_t i = 0; i < count; i += 2) {
+    Value pair = b.pairOf(numbers[i], numbers[i + 1], half);
+    words.push_back(half.isF16() ? b.clampPair(pair) : pair);
+  }
   return words;
 }
 
@@ -68,7 +78,7 @@ Values device::packedWords(DeviceBuilder &b, Value row, Value column, int64_t co
     return b.choose(
         b.less(column, b.i32(columns)), [&] { return b.words(b.element(row, column, half), 4, true, "x"); },
         [&] { return Values(4, b.i32(0)); });
-  Values numbers = loadEight(b, row, column, columns, false, half, true), words;
+  Values numbers = loadColumns(b, row, column, 8, columns, false, half, true), words;
   for (size_t i = 0; i < 8; i += 2)
     words.push_back(b.pairOf(numbers[i], numbers[i + 1], half));
   return words;
@@ -95,16 +105,22 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
   RowSource::Block block = {module,     name,     kThreads, k, llvm::to_vector(arguments.take_front(own)),
                             b.blockY(), b.i32(1), 1,        {}};
   block.prepared = source.prepare(b, block);
-  Value column = b.add(b.mul(b.blockX(), 8 * kThreads), b.mul(b.threadX(), 8));
   Value first = b.mul(b.zeroExtend(b.blockY(), b.i64()), packedColumns(k));
-  b.when(b.less(column, b.i32(packedColumns(k))), [&] {
-    Values x = source.load(b, block, b.i32(0), column);
+  // Fours, so that a warp's requests are for consecutive bytes; both are on their way together.
+  auto packFour = [&](const Values &x, Value column) {
     for (size_t i = own; i < arguments.size();) {
       Value to = b.element(b.element(arguments[i], first, half), column, half);
       bool isPlain = plain && i == own;
-      b.storeWords(packEight(b, x, isPlain ? Value() : arguments[i + 1], column, k, half), to);
+      b.storeWords(packColumns(b, x, isPlain ? Value() : arguments[i + 1], column, k, half), to);
       i += isPlain ? 1 : 2;
     }
-  });
+  };
+  Value column = b.add(b.mul(b.blockX(), 8 * kThreads), b.mul(b.threadX(), 4));
+  std::array<Value, 2> columns = {column, b.add(column, 4 * kThreads)};
+  std::array<Values, 2> fours;
+  for (auto [four, at] : llvm::zip(fours, columns))
+    four = source.load(b, block, b.i32(0), b.min(at, b.i32(packedColumns(k) - 4)), 4);
+  for (auto [four, at] : llvm::zip(fours, columns))
+    b.when(b.less(at, b.i32(packedColumns(k))), [&, four = &four, at = at] { packFour(*four, at); });
   return name;
 }

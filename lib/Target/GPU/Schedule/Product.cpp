@@ -17,7 +17,7 @@ Product::Product(const KernelSignature &signature)
   scaling = group == 0 || group == signature.k ? Rows : group % kStepColumns == 0 ? Sums : Pairs;
 }
 
-Product::State Product::begin(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const {
+Product::State Product::request(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const {
   State state;
   Tile &tile = state.tile;
   tile.index = index;
@@ -34,12 +34,17 @@ Product::State Product::begin(DeviceBuilder &b, const KernelArguments &arguments
     tile.row[h] = b.add(first, tile.inTile[h]);
   }
   state.codes = own->tileCodes(b, arguments.components, tile);
-  for (int h = 0; h < 2; ++h) {
-    state.rows[h] = own->beginRow(b, arguments.components, tile, h);
-    if (scaling == Rows && own->hasZeros())
-      state.zeros[h] = own->zero(b, arguments.components, tile, h, b.i32(0));
-  }
+  for (int h = 0; h < 2; ++h)
+    state.rows[h] = own->requestRow(b, arguments.components, tile, h);
   return state;
+}
+
+void Product::begin(DeviceBuilder &b, const KernelArguments &arguments, State &state) const {
+  for (int h = 0; h < 2; ++h) {
+    state.rows[h] = own->beginRow(b, state.rows[h]);
+    if (scaling == Rows && own->hasZeros())
+      state.zeros[h] = own->zero(b, arguments.components, state.tile, h, b.i32(0));
+  }
 }
 
 Values Product::zeros(DeviceBuilder &b) const { return Values(4 * signature.xTiles, b.f32(0)); }
@@ -75,38 +80,45 @@ Values Product::scaledPairs(DeviceBuilder &b, const KernelArguments &arguments, 
   return pairs;
 }
 
-Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
-                           ArrayRef<Decoder::Words> steps, Value first, Fragment x, ValueRange initial) const {
-  int64_t count = static_cast<int64_t>(steps.size());
+Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, ArrayRef<State> states,
+                           ArrayRef<ArrayRef<Decoder::Words>> steps, Value first, Fragment x,
+                           ValueRange initial) const {
+  int64_t count = static_cast<int64_t>(steps[0].size()), each = 4 * signature.xTiles;
   // Blocks begin at multiples of their own width, so a common divisor of it and of the group ends both.
   int64_t interval = scaling == Sums ? std::gcd(group, count * kStepColumns) / kStepColumns : count;
   Values sums(initial);
   for (int64_t begin = 0; begin < count; begin += interval) {
-    std::array<Values, 2> zeros;
-    std::array<Value, 2> scales;
+    SmallVector<std::array<Values, 2>> zeros(states.size());
+    SmallVector<std::array<Value, 2>> scales(states.size());
     Value index = scaling == Sums ? groupOf(b, b.add(first, begin * kStepColumns)) : Value();
-    for (int h = 0; h < 2; ++h) {
-      Value zero = state.zeros[h];
-      if (index && own->hasZeros())
-        zero = own->zero(b, arguments.components, state.tile, h, index);
-      if (zero)
-        zeros[h].assign(4, zero);
-      if (index)
-        scales[h] = own->scale(b, arguments.components, state.tile, h, index);
-    }
-    Values part = index ? this->zeros(b) : sums;
+    for (auto [j, state] : llvm::enumerate(states))
+      for (int h = 0; h < 2; ++h) {
+        Value zero = state.zeros[h];
+        if (index && own->hasZeros())
+          zero = own->zero(b, arguments.components, state.tile, h, index);
+        if (zero)
+          zeros[j][h].assign(4, zero);
+        if (index)
+          scales[j][h] = own->scale(b, arguments.components, state.tile, h, index);
+      }
+    Values part = index ? Values(sums.size(), b.f32(0)) : sums;
     for (int64_t step = begin; step < begin + interval; ++step) {
-      std::array<Values, 2> pairs;
-      for (int h = 0; h < 2; ++h)
-        pairs[h] = scaling == Pairs
-                       ? scaledPairs(b, arguments, state, h, steps[step][h], b.add(first, step * kStepColumns))
-                       : own->pairs(b, state.rows[h], zeros[h], steps[step][h]);
+      SmallVector<std::array<Values, 2>> pairs(states.size());
+      for (auto [j, state] : llvm::enumerate(states))
+        for (int h = 0; h < 2; ++h)
+          pairs[j][h] = scaling == Pairs
+                            ? scaledPairs(b, arguments, state, h, steps[j][step][h], b.add(first, step * kStepColumns))
+                            : own->pairs(b, state.rows[h], zeros[j][h], steps[j][step][h]);
       for (int64_t tile = 0; tile < signature.xTiles; ++tile) {
         Values columns = x(step, tile);
-        for (int64_t q = 0; q < 2; ++q) {
-          Values product = b.mma(half(b), {pairs[0][2 * q], pairs[1][2 * q], pairs[0][2 * q + 1], pairs[1][2 * q + 1]},
-                                 {columns[2 * q], columns[2 * q + 1]}, ArrayRef(part).slice(4 * tile, 4));
-          std::copy(product.begin(), product.end(), part.begin() + 4 * tile);
+        for (size_t j = 0; j < states.size(); ++j) {
+          auto sum = part.begin() + static_cast<int64_t>(j) * each + 4 * tile;
+          for (int64_t q = 0; q < 2; ++q) {
+            Values product =
+                b.mma(half(b), {pairs[j][0][2 * q], pairs[j][1][2 * q], pairs[j][0][2 * q + 1], pairs[j][1][2 * q + 1]},
+                      {columns[2 * q], columns[2 * q + 1]}, ArrayRef(sum, 4));
+            std::copy(product.begin(), product.end(), sum);
+          }
         }
       }
     }
@@ -114,7 +126,7 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, c
       sums = part;
     else
       for (auto [i, sum] : llvm::enumerate(sums))
-        sum = b.fma(part[i], scales[i / 2 % 2], sum);
+        sum = b.fma(part[i], scales[i / each][i / 2 % 2], sum);
   }
   return sums;
 }

@@ -28,10 +28,13 @@ struct KernelSignature {
   bool partial = false;        // the last tile may have fewer than 16 rows
   WeightEncoding factors = {}; // B of a low-rank pair, whose product with t is part of the sums, or null
   int64_t rank = 0;            // its columns
+  bool onto = false;           // with a gate: the result is added to y before
   bool halves = false;         // y is packed x of another product: rounded to f16 or bf16
   int64_t warps = 8;           // of a block
   int64_t xTiles = 1;          // eights of rows of x that a block multiplies
   int64_t splits = 1;          // blocks that share the columns of a tile
+  int64_t tiles = 1;           // `one`: of a block, each with `warps` warps; `many`: of a warp
+  bool scaled = false;         // `one`: x is multiplied by α
 
   bool operator==(const KernelSignature &) const = default;
 };
@@ -41,9 +44,11 @@ struct KernelSignature {
 /// warps, xTiles and splits.
 struct LaunchSignature {
   llvm::SmallVector<KernelSignature> pieces;
-  /// `few`: x is made by it, not read, and packed on the way; null: x is packed.
+  /// `few`: x is made by it, not read, and packed on the way; `one`: every block makes x of it. Null: x is packed.
   const RowSource *source = nullptr;
-  bool scaled = false; // what is packed is multiplied by α, what is multiplied here is not
+  bool one = false;
+  int64_t resident = 0; // `one`: blocks that a multiprocessor must have registers for, 0: as ptxas likes
+  bool scaled = false;  // what is packed is multiplied by α, what is multiplied here is not
 
   const KernelSignature &common() const { return pieces.front(); }
   /// A symbol: `few_w4g128_k576_f16_w8`.
@@ -65,12 +70,12 @@ struct KernelArguments {
   // Of the launch.
   Value counters, partials; // split: a word for blocks that share columns, zero; what they write down, f32
   RowSource::Block source;  // where there is a source,
-  Value packed, alpha;      // where it is packed to, and α or null
+  Value packed, alpha;      // where it is packed to (null in `one`), and α or null
 };
 
 /// The arguments of a kernel in their order: m; counters, partials; source's, packed, alpha; then of each piece the
-/// number of its first block (not of the first piece), x, y, n, yStride, permutation, bias, gate, t, components,
-/// factors. Those are left out that a signature has no use for.
+/// number of its first block (not of the first piece), x, y, n, yStride, permutation, bias, gate, t, alpha (`one`),
+/// components, factors. Those are left out that a signature has no use for.
 ///
 /// Finds or creates a kernel; `body` emits a piece, once for equal ones.
 std::string
@@ -91,6 +96,7 @@ public:
   explicit Product(const KernelSignature &signature);
 
   const Decoder &decoder() const { return *own; }
+  void setOne(Value one) { own->one = one; }
 
   /// What a lane knows of tile number `index`.
   struct State {
@@ -99,13 +105,21 @@ public:
     std::array<Values, 2> rows;
     std::array<Value, 2> zeros; // of the row's only group, or null
   };
-  State begin(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const;
+  /// Requests what rows need, and, when there is nothing else to do, waits for it.
+  State request(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const;
+  void begin(DeviceBuilder &b, const KernelArguments &arguments, State &state) const;
 
   /// Sums of nothing: four a tile of x. Element 2h + c of tile j is row 8h + lane / 4, row of x 8j + 2(lane mod 4) + c.
   Values zeros(DeviceBuilder &b) const;
   /// Adds the products of consecutive steps, the first of which begins at column `first` (i32).
   Values accumulate(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
-                    llvm::ArrayRef<Decoder::Words> steps, Value first, Fragment x, mlir::ValueRange sums) const;
+                    llvm::ArrayRef<Decoder::Words> steps, Value first, Fragment x, mlir::ValueRange sums) const {
+    return accumulate(b, arguments, llvm::ArrayRef(&state, 1), llvm::ArrayRef(&steps, 1), first, x, sums);
+  }
+  /// The same for several tiles of rows, on each fragment of x in turn; the first tile's sums come first.
+  Values accumulate(DeviceBuilder &b, const KernelArguments &arguments, llvm::ArrayRef<State> states,
+                    llvm::ArrayRef<llvm::ArrayRef<Decoder::Words>> steps, Value first, Fragment x,
+                    mlir::ValueRange sums) const;
   /// Applies what belongs to whole rows.
   Values finish(DeviceBuilder &b, const KernelArguments &arguments, const State &state, mlir::ValueRange sums) const;
 
@@ -142,14 +156,24 @@ public:
 
   /// The piece's weight, or (`factors`) B of its low-rank pair.
   Columns(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments, bool factors);
-  void begin(Value tileIndex, Value lane) { state = product.begin(b, arguments, tileIndex, lane); }
+  void begin(Value tileIndex, Value lane) {
+    request(tileIndex, lane);
+    finishRequest();
+  }
+  /// The same in two steps, the second of which waits.
+  void request(Value tileIndex, Value lane) { state = product.request(b, arguments, tileIndex, lane); }
+  void finishRequest() { product.begin(b, arguments, state); }
+  /// Requests for the worker's first blocks of columns, where `wanted`; multiply() takes them over.
+  Values requestFirst(const Workers &workers, Value wanted) const;
 
   const Tile &tile() const { return state.tile; }
+  /// Decoder::one.
+  void setOne(Value one) { product.setOne(one); }
   /// Blocks, narrow blocks and what is left, of K columns.
   static int64_t units(const Decoder &decoder, int64_t k);
   int64_t units() const { return units(product.decoder(), signature.k); }
-  /// A worker's sums with scales. Unit 0 is worker `first`'s.
-  Values multiply(const Workers &workers, int64_t first, XAt x) const;
+  /// A worker's sums with scales. Unit 0 is worker `first`'s; `requested`: requestFirst()'s, then `first` is 0.
+  Values multiply(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested = {}) const;
 
 private:
   DeviceBuilder &b;
@@ -160,8 +184,12 @@ private:
 
   Value mine(const Workers &workers, int64_t unit) const;
   Values accumulate(llvm::ArrayRef<Decoder::Words> steps, Value first, XAt x, mlir::ValueRange sums) const;
-  Values wholeTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
-  Values wholeBlocks(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
+  Values wholeTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested,
+                   mlir::ValueRange initial) const;
+  int64_t blocksAhead(const Workers &workers, bool early) const;
+  Values requestBlock(Value index, Value wanted = {}) const;
+  Values wholeBlocks(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested,
+                     mlir::ValueRange initial) const;
   Values canonicalTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
 };
 
@@ -180,14 +208,24 @@ int64_t fewSharedBytes(int64_t warps);
 /// Numbers of f32 in `partials` for each block.
 inline constexpr int64_t kFewPartials = 8 * kTileRows;
 
-/// More rows of x: a block takes a tile of rows a warp and up to 64 rows of x, which
-/// pass through shared memory; grid (⌈tiles / warps⌉, ⌈m / (8·xTiles)⌉, splits).
+/// One row of x, which each block makes of `launch.source` and keeps in shared memory: no launch packs it. A block
+/// takes `tiles` tiles with `warps` warps each. Grid as for `few`, of blocks.
+void emitOneKernel(DeviceBuilder &b, const LaunchSignature &launch, const KernelSignature &signature,
+                   const KernelArguments &arguments);
+int64_t oneSharedBytes(const KernelSignature &signature);
+/// True if a block can keep a row of x.
+inline bool fitsOne(int64_t k) { return packedColumns(k) * 2 <= 32 << 10; }
+/// Numbers of f32 in `partials` for each block.
+inline int64_t onePartials(int64_t tiles) { return tiles * kTileRows; }
+
+/// More rows of x: a block takes `tiles` tiles of rows a warp and up to 64 rows of x, which
+/// pass through shared memory; grid (⌈tiles of the weight / (warps · tiles)⌉, ⌈m / (8·xTiles)⌉, splits).
 void emitManyKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments);
 int64_t manySharedBytes(int64_t xTiles);
 /// Units in which blocks can share its columns.
 int64_t manySpans(const Decoder &decoder, int64_t k);
 /// Numbers of f32 in `partials` for each block.
-inline int64_t manyPartials(int64_t warps, int64_t xTiles) { return 32 * warps * 4 * xTiles; }
+inline int64_t manyPartials(const KernelSignature &shape) { return 32 * shape.warps * 4 * shape.xTiles * shape.tiles; }
 
 /// Packs x for all schedules, once as it is (`plain`) and once for each of `scaled` vectors α: y[m, packedColumns(k)] =
 /// x[m, k]·alpha[k] in f16 or bf16, zeros behind column k. Arguments: the source's, then of each packing its memory and
@@ -197,9 +235,9 @@ std::string getOrCreatePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::
 
 /// Numbers as packed x has them: rounded, and in f16 never infinite.
 mlir::Value narrowed(DeviceBuilder &b, mlir::Value x, mlir::Type half);
-/// Eight of them times α (a pointer to f16 [k], or null), as four words.
-KernelBuilder::Values packEight(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> x, mlir::Value alpha, mlir::Value column,
-                                int64_t k, mlir::Type half);
+/// Four or eight of them times α (a pointer to f16 [k], or null), in pairs.
+KernelBuilder::Values packColumns(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> x, mlir::Value alpha,
+                                  mlir::Value column, int64_t k, mlir::Type half);
 
 /// Writes a value to y: bias, permutation, residual, gate. i32 indices.
 void storeResult(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments,

@@ -6,11 +6,13 @@
 // lines; each such group keeps a running maximum and sum (online softmax; Milakov
 // and Gimelshein 2018) and its part of the outputs. They are put together by
 // shuffles in a warp, then over the warps in shared memory. Parts of the keys are
-// put together where a linear packs the result, which saves a second pass.
+// put together by the block of a head that is done last, in their order, so that
+// results do not depend on which that is (as in Schedule/Few.cpp).
 //
 //===----------------------------------------------------------------------===//
 
 #include "KernelValues.h"
+#include "skim/Target/GPU/Linear.h"
 
 #include <numeric>
 
@@ -56,16 +58,20 @@ public:
     query = a[0];
     queryStride = a[1];
     out = a[2];
-    outOrStats = a[3];
+    outStride = a[3];
     caches = a[4];
     capacities = a[5];
     length = a[8];
     keyPrefix = a[9];
     valuePrefix = a[10];
+    if (spec.splits > 1) {
+      parts = a[11];
+      stats = a[12];
+      counters = a[13];
+    }
     row = b.blockX();
+    split = b.blockZ();
     Value place = b.blockY();
-    split = b.rem(place, spec.splits);
-    place = b.div(place, spec.splits);
     keyHead = b.div(place, shape.blocks);
     int64_t sharing = spec.heads / spec.keyHeads;
     Value first = b.mul(b.rem(place, shape.blocks), shape.queries);
@@ -89,13 +95,16 @@ public:
 
   void emit() {
     b.ifElse(inside, [&] { compute(); }, [&] { putNothing(); });
+    if (spec.splits > 1)
+      joinParts();
   }
 
 private:
   StepBuilder &b;
   const AttentionSpec &spec;
   Shape shape;
-  Value shared, query, queryStride, out, outOrStats, caches, capacities, length, keyPrefix, valuePrefix;
+  Value shared, query, queryStride, out, outStride, caches, capacities, length, keyPrefix, valuePrefix;
+  Value parts, stats, counters; // where keys are taken in parts
   Value row, split, keyHead, sequence, from, to, inside;
   Values heads, there; // of the block's queries
 
@@ -253,12 +262,13 @@ private:
   }
   Value outputAt(int64_t q, Value c) {
     if (spec.splits == 1)
-      return b.at(out, row, outOrStats, b.add(b.mul(heads[q], spec.valueSize), c));
-    return b.element(out, b.add(b.mul(partOf(q), spec.valueSize), b.wide(c)), b.f32());
+      return resultAt(q, c);
+    return b.element(parts, b.add(b.mul(partOf(q), spec.valueSize), b.wide(c)), b.f32());
   }
+  Value resultAt(int64_t q, Value c) { return b.at(out, row, outStride, b.add(b.mul(heads[q], spec.valueSize), c)); }
   void putStats(int64_t q, Value maximum, Value sum) {
     b.when(b.equal(b.threadX(), b.i32(0)), [&] {
-      Value at = b.offset(outOrStats, b.mul(partOf(q), 8));
+      Value at = b.offset(stats, b.mul(partOf(q), 8));
       b.store(maximum, at);
       b.store(sum, b.offset(at, 4));
     });
@@ -266,86 +276,60 @@ private:
 
   /// A row of padding, or a part without keys.
   void putNothing() {
-    for (int64_t q = 0; q < shape.queries; ++q) {
-      if (spec.splits > 1)
-        b.when(there[q], [&] { putStats(q, b.f32(kNoScore), b.f32(0)); });
-      else
-        b.when(there[q],
-               [&] { b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(b.f32(0), outputAt(q, c)); }); });
-    }
-  }
-};
-
-/// Parts of the keys put together; 0 for rows of padding.
-class AttentionSource : public RowSource {
-public:
-  explicit AttentionSource(const AttentionSpec &spec) : heads(spec.heads), size(spec.valueSize), splits(spec.splits) {}
-
-  std::string name() const override {
-    return "_attention_h" + std::to_string(heads) + "_v" + std::to_string(size) + "_p" + std::to_string(splits);
-  }
-  std::string arguments() const override { return "pp"; }
-
-  Values load(DeviceBuilder &builder, const Block &block, Value index, Value column) const override {
-    StepBuilder b(builder.builder, builder.loc);
-    Value row = b.wide(b.add(block.first, index));
-    Values results;
-    // Columns of one head, or each its own.
-    int64_t each = size % 8 == 0 ? 8 : 1;
-    for (int64_t j = 0; j < 8; j += each)
-      results.append(loadHead(b, block, row, b.min(b.add(column, j), b.i32(block.k - each)), each));
-    if (block.k % 32)
-      for (size_t j = 0; j < 8; ++j)
-        results[j] = b.select(b.less(b.add(column, static_cast<int64_t>(j)), b.i32(block.k)), results[j], b.f32(0));
-    return results;
+    for (int64_t q = 0; q < shape.queries; ++q)
+      b.when(there[q], [&] {
+        if (spec.splits > 1)
+          putStats(q, b.f32(kNoScore), b.f32(0));
+        b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(b.f32(0), outputAt(q, c)); });
+      });
   }
 
-private:
-  int64_t heads, size, splits;
-
-  Values loadHead(StepBuilder &b, const Block &block, Value row, Value column, int64_t count) const {
-    Value head = b.div(column, size), inHead = b.sub(column, b.mul(head, size));
-    Value first = b.mul(b.add(b.mul(row, heads), b.wide(head)), splits);
-    Value stats = b.offset(block.arguments[1], b.mul(first, 8));
-    Value outputs = b.element(block.arguments[0], b.add(b.mul(first, size), b.wide(inHead)), b.f32());
-    auto stat = [&](Value part, int64_t kind) {
-      return b.readOnly(b.f32(), b.offset(stats, b.add(b.mul(b.wide(part), 8), 4 * kind)));
-    };
-    Value maximum = b.loop(b.i32(0), b.i32(splits), b.i32(1), ValueRange{b.f32(kNoScore)},
-                           [&](Value part, ValueRange carried) { return Values{b.max(carried[0], stat(part, 0))}; })[0];
-    Values state(1 + count, b.f32(0));
-    state = b.loop(b.i32(0), b.i32(splits), b.i32(1), state, [&](Value part, ValueRange carried) {
-      Value sum = stat(part, 1), weight = b.exp(b.sub(stat(part, 0), maximum));
-      // Parts without keys have written no outputs.
-      return b.choose(
-          b.less(b.f32(0), sum),
-          [&] {
-            Values next = {b.fma(sum, weight, carried[0])};
-            Value at = b.element(outputs, b.mul(b.wide(part), size), b.f32());
-            for (int64_t j = 0; j < count; j += 4)
-              for (auto [i, word] : llvm::enumerate(b.words(b.offset(at, 4 * j), count == 8 ? 4 : 1, true)))
-                next.push_back(b.fma(b.bitcast(word, b.f32()), weight, carried[1 + j + i]));
-            return next;
-          },
-          [&] { return Values(carried); });
+  /// In the last block of the head: its parts put together; 0 for rows of padding.
+  void joinParts() {
+    b.fence();
+    b.barrier();
+    Value place = b.add(b.mul(row, b.gridY()), b.blockY()), counter = b.element(counters, place, b.i32());
+    Value first = b.equal(b.threadX(), b.i32(0));
+    b.when(first, [&] { b.store(b.atomicAdd(counter, b.i32(1)), shared); });
+    b.barrier();
+    b.when(b.equal(b.load(b.i32(), shared), b.i32(spec.splits - 1)), [&] {
+      b.fence();
+      for (int64_t q = 0; q < shape.queries; ++q)
+        b.when(there[q], [&] {
+          Value own = b.mul(b.add(b.mul(b.wide(row), spec.heads), b.wide(heads[q])), spec.splits);
+          b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(joined(own, c), resultAt(q, c)); });
+        });
+      // As it was, for the next launch.
+      b.when(first, [&] { b.store(b.i32(0), counter); });
     });
-    Value inverse = b.select(b.less(b.f32(0), state[0]), b.div(b.f32(1), state[0]), b.f32(0));
-    Values results;
-    for (Value output : ArrayRef(state).drop_front())
-      results.push_back(b.mul(output, inverse));
-    return results;
+  }
+  /// Column c of the parts from number `own` on. All are requested before the first is used.
+  Value joined(Value own, Value c) {
+    Values maxima, sums, outputs;
+    Value statsAt = b.offset(stats, b.mul(own, 8));
+    Value outputsAt = b.element(parts, b.add(b.mul(own, spec.valueSize), b.wide(c)), b.f32());
+    for (int64_t part = 0; part < spec.splits; ++part) {
+      maxima.push_back(b.loadVolatile(b.f32(), b.offset(statsAt, 8 * part)));
+      sums.push_back(b.loadVolatile(b.f32(), b.offset(statsAt, 8 * part + 4)));
+      outputs.push_back(b.loadVolatile(b.f32(), b.offset(outputsAt, 4 * spec.valueSize * part)));
+    }
+    Value maximum = maxima[0], sum = b.f32(0), total = b.f32(0);
+    for (Value other : maxima)
+      maximum = b.max(maximum, other);
+    for (int64_t part = 0; part < spec.splits; ++part) {
+      Value weight = b.exp(b.sub(maxima[part], maximum));
+      sum = b.fma(sums[part], weight, sum);
+      total = b.fma(outputs[part], weight, total);
+    }
+    return b.select(b.less(b.f32(0), sum), b.div(total, sum), b.f32(0));
   }
 };
 } // namespace
 
 int64_t device::attentionSplits(const AttentionSpec &spec, int64_t rows, int64_t context, int64_t multiprocessors) {
   int64_t blocks = rows * spec.keyHeads * Shape(spec).blocks;
-  int64_t most = std::min<int64_t>(32, (context ? context : 4096) / (2 * kKeysOfBlock));
+  int64_t most = std::min<int64_t>(kMostParts, (context ? context : 4096) / (2 * kKeysOfBlock));
   return std::clamp<int64_t>(2 * multiprocessors / blocks, 1, std::max<int64_t>(most, 1));
-}
-
-std::shared_ptr<RowSource> device::attentionSource(const AttentionSpec &spec) {
-  return std::make_shared<AttentionSource>(spec);
 }
 
 StepKernel device::attentionKernel(const KernelPlace &place, const AttentionSpec &spec) {
@@ -354,10 +338,10 @@ StepKernel device::attentionKernel(const KernelPlace &place, const AttentionSpec
                      spellNumber(spec.scale) + "_w" + std::to_string(spec.window) + "_c" + spellNumber(spec.softcap) +
                      "_p" + std::to_string(spec.splits) + (spec.aligned ? "" : "_u");
   Shape shape(spec);
-  auto types = kernelTypes(place, spec.splits > 1 ? "pnppppppnnn" : "pnpnppppnnn");
+  auto types = kernelTypes(place, spec.splits > 1 ? "pnpnppppnnnppp" : "pnpnppppnnn");
   makeKernel(place, name, types, kThreads, [&](StepBuilder &b, ArrayRef<BlockArgument> a) {
     Value shared = b.sharedMemory(place.module, name + "_parts", 4 * kWarps * shape.queries * (2 + spec.valueSize));
     AttentionKernel(b, spec, a, shared).emit();
   });
-  return {name, kThreads, spec.keyHeads * shape.blocks * spec.splits};
+  return {name, kThreads, spec.keyHeads * shape.blocks, spec.splits};
 }

@@ -30,6 +30,7 @@ struct StepKernel {
   std::string name;
   int64_t threads;
   int64_t gridY = 1; ///< blocks for each row
+  int64_t gridZ = 1; ///< and for each of these
 };
 
 /// (x, strideX, y, strideY, weight): heads of channels / heads elements each.
@@ -77,13 +78,10 @@ struct AttentionSpec {
 /// Parts that fill a device in a step of so many rows, with `context` keys at most (0: unknown).
 int64_t attentionSplits(const AttentionSpec &spec, int64_t rows, int64_t context, int64_t multiprocessors);
 /// (query, strideQ, y, strideY, caches, capacity, start, count, length, keyPrefix,
-/// valuePrefix). Rows of padding are zero. With splits, `parts, stats` instead of y
-/// and strideY: outputs [row, head, split, valueSize], and of each its largest score
-/// and the sum of weights relative to that, [row, head, split, 2]; outputs are not
-/// written where the sum is 0.
+/// valuePrefix). Rows of padding are zero. With splits, (…, parts, stats, counters): memory for outputs [row, head,
+/// split, valueSize] and [row, head, split, 2]: the largest score and the sum of weights relative to that; and a word
+/// for each block of a row that is zero before and after.
 StepKernel attentionKernel(const KernelPlace &place, const AttentionSpec &spec);
-/// (parts, stats): the rows that they are.
-std::shared_ptr<RowSource> attentionSource(const AttentionSpec &spec);
 
 /// (logits, sampling, chosen, tokens, start, count, wanted): a block for each
 /// sequence chooses its token and advances the step's arguments (DeviceStep.h).

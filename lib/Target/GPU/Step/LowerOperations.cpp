@@ -129,24 +129,17 @@ Error StepGenerator::lowerAttention(lm::AttentionOp op, const View &query, unsig
                      op.getSoftcap() ? op.getSoftcap()->convertToDouble() : 0,
                      isAligned(query) && keyCache.prefix % 16 == 0 && valueCache.prefix % 16 == 0};
   SmallVector<StepArgument> arguments = {pointer(query), stride(query)};
-  // Parts of the keys are put together by the launch that packs the result.
-  if (isInputOnly(op.getResult())) {
-    int64_t most = spec.window ? spec.window : context;
-    spec.splits = attentionSplits(spec, m, most, target.multiprocessors);
-  }
+  spec.splits = attentionSplits(spec, m, spec.window ? spec.window : context, target.multiprocessors);
+  View y = newResult(op.getResult(), false);
+  bind(op.getResult(), y);
+  arguments.append({pointer(y), stride(y), input("caches"), input("capacity"), input("start"), input("count"),
+                    input("length"), number(keyCache.prefix), number(valueCache.prefix)});
   if (spec.splits > 1) {
     int64_t parts = m * spec.heads * spec.splits;
-    StepArgument outputs{StepArgument::Buffer, addBuffer(parts * spec.valueSize * 4)};
-    StepArgument stats{StepArgument::Buffer, addBuffer(parts * 8)};
-    arguments.append({outputs, stats});
-    defer(op, query, attentionSource(spec), {outputs, stats});
-  } else {
-    View y = newResult(op.getResult(), false);
-    bind(op.getResult(), y);
-    arguments.append({pointer(y), stride(y)});
+    arguments.append({{StepArgument::Buffer, addBuffer(parts * spec.valueSize * 4)},
+                      {StepArgument::Buffer, addBuffer(parts * 8)},
+                      {StepArgument::Counters}});
   }
-  arguments.append({input("caches"), input("capacity"), input("start"), input("count"), input("length"),
-                    number(keyCache.prefix), number(valueCache.prefix)});
   launch(attentionKernel(place, spec), false, arguments);
   return Error::success();
 }

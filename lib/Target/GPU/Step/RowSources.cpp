@@ -11,10 +11,10 @@ using Values = KernelBuilder::Values;
 namespace {
 /// Columns of row first + index of [rows, k] at `stride`.
 Values loadRow(DeviceBuilder &builder, const RowSource::Block &block, Value x, Value stride, Value index, Value column,
-               bool aligned) {
+               int64_t count, bool aligned) {
   StepBuilder b(builder.builder, builder.loc);
   Value row = b.at(x, b.add(block.first, index), stride, b.i32(0));
-  return loadEight(builder, row, column, block.k, aligned, b.f32(), true);
+  return loadColumns(builder, row, column, count, block.k, aligned, b.f32(), true);
 }
 
 class NormSource : public RowSource {
@@ -33,12 +33,16 @@ public:
     Value factors = b.sharedMemory(block.module, block.kernel + "_factors", 4 * block.mostRows * (1 + warps));
     Value sums = b.offset(factors, 4 * block.mostRows);
     b.loop(b.i32(0), block.rows, b.i32(1), [&](Value row) {
-      Value at = b.at(block.arguments[0], b.add(block.first, row), block.arguments[1], b.i32(0));
-      Value sum = b.loop(b.threadX(), b.i32(block.k), b.i32(block.threads), ValueRange{b.f32(0)},
-                         [&](Value c, ValueRange carried) {
-                           Value x = b.readOnly(b.f32(), b.element(at, b.wide(c), b.f32()));
-                           return Values{b.fma(x, x, carried[0])};
-                         })[0];
+      // Fours of columns, all requested before the first is used.
+      int64_t fours = (block.k + 3) / 4;
+      SmallVector<Values> x;
+      Values there;
+      for (int64_t i = 0; i < fours; i += block.threads) {
+        Value own = b.add(b.threadX(), i);
+        there.push_back(b.less(own, b.i32(fours)));
+        x.push_back(rowAt(b, block, row, b.mul(b.min(own, b.i32(fours - 1)), 4), 4));
+      }
+      Value sum = squares(b, x, there);
       sum = b.warpSum(sum);
       b.when(b.equal(b.lane(), b.i32(0)),
              [&] { b.store(sum, b.element(sums, b.add(b.mul(row, warps), b.warp()), b.f32())); });
@@ -56,18 +60,60 @@ public:
     return factors;
   }
 
-  Values load(DeviceBuilder &b, const Block &block, Value index, Value column) const override {
+  Values load(DeviceBuilder &b, const Block &block, Value index, Value column, int64_t count) const override {
     Value factor = b.load(b.f32(), b.element(block.prepared, index, b.f32()));
-    Values x = loadRow(b, block, block.arguments[0], block.arguments[1], index, column, aligned);
-    Values weight = loadEight(b, block.arguments[2], column, block.k, true, b.f32(), true);
-    for (size_t i = 0; i < x.size(); ++i)
-      x[i] = b.mul(b.mul(x[i], factor), offset != 0 ? b.add(weight[i], b.f32(offset)) : weight[i]);
-    return x;
+    return scaled(b, rowAt(b, block, index, column, count), factor, weightAt(b, block, column, count));
+  }
+
+  /// Elements stay in registers between the sum of squares and the product.
+  void makeRow(DeviceBuilder &builder, const Block &block, ArrayRef<Value> columns, ArrayRef<Value> there,
+               Put put) const override {
+    StepBuilder b(builder.builder, builder.loc);
+    int64_t warps = block.threads / 32;
+    SmallVector<Values> x, weights;
+    for (Value column : columns)
+      x.push_back(rowAt(b, block, b.i32(0), column, 4));
+    for (Value column : columns)
+      weights.push_back(weightAt(b, block, column, 4));
+    Value sum = b.warpSum(squares(b, x, there));
+    Value sums = b.sharedMemory(block.module, block.kernel + "_squares", 4 * warps);
+    b.when(b.equal(b.lane(), b.i32(0)), [&] { b.store(sum, b.element(sums, b.warp(), b.f32())); });
+    b.barrier();
+    sum = Value();
+    for (int64_t warp = 0; warp < warps; warp += 4)
+      for (Value word : b.words(b.offset(sums, 4 * warp), std::min<int64_t>(4, warps)))
+        sum = sum ? b.add(sum, b.bitcast(word, b.f32())) : b.bitcast(word, b.f32());
+    Value mean = b.mul(sum, b.f32(1.0 / static_cast<double>(block.k)));
+    Value factor = math::RsqrtOp::create(b.builder, b.loc, b.add(mean, b.f32(epsilon)));
+    for (auto [i, four] : llvm::enumerate(x))
+      put(i, scaled(b, four, factor, weights[i]));
   }
 
 private:
   double epsilon, offset;
   bool aligned;
+
+  Value squares(DeviceBuilder &b, ArrayRef<Values> x, ArrayRef<Value> there) const {
+    Value sum = b.f32(0);
+    for (auto [four, counts] : llvm::zip(x, there)) {
+      Value own = b.f32(0);
+      for (Value number : four)
+        own = b.fma(number, number, own);
+      sum = b.add(sum, b.select(counts, own, b.f32(0)));
+    }
+    return sum;
+  }
+  Values rowAt(DeviceBuilder &b, const Block &block, Value index, Value column, int64_t count) const {
+    return loadRow(b, block, block.arguments[0], block.arguments[1], index, column, count, aligned);
+  }
+  Values weightAt(DeviceBuilder &b, const Block &block, Value column, int64_t count) const {
+    return loadColumns(b, block.arguments[2], column, count, block.k, true, b.f32(), true);
+  }
+  Values scaled(DeviceBuilder &b, Values x, Value factor, ArrayRef<Value> weight) const {
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] = b.mul(b.mul(x[i], factor), offset != 0 ? b.add(weight[i], b.f32(offset)) : weight[i]);
+    return x;
+  }
 };
 
 class MapSource : public RowSource {
@@ -83,20 +129,21 @@ public:
     return letters;
   }
 
-  Values load(DeviceBuilder &builder, const Block &block, Value index, Value column) const override {
+  Values load(DeviceBuilder &builder, const Block &block, Value index, Value column, int64_t count) const override {
     StepBuilder b(builder.builder, builder.loc);
     SmallVector<Values> all;
     for (size_t i = 0; i < inputs; ++i)
-      all.push_back(loadRow(b, block, block.arguments[2 * i], block.arguments[2 * i + 1], index, column, aligned));
+      all.push_back(
+          loadRow(b, block, block.arguments[2 * i], block.arguments[2 * i + 1], index, column, count, aligned));
     Values results;
-    for (size_t j = 0; j < 8; ++j) {
+    for (int64_t j = 0; j < count; ++j) {
       Values own;
       for (const Values &input : all)
         own.push_back(input[j]);
       Value result = evaluate(b, expression, own);
       // Behind the last column an expression of zeros need not be zero.
       if (block.k % 8)
-        result = b.select(b.less(b.add(column, static_cast<int64_t>(j)), b.i32(block.k)), result, b.f32(0));
+        result = b.select(b.less(b.add(column, j), b.i32(block.k)), result, b.f32(0));
       results.push_back(result);
     }
     if (block.k % 8 == 0 && block.k % 32)

@@ -26,7 +26,7 @@ void StepGenerator::addCopy(const View &from, const View &to) {
 }
 
 void StepGenerator::launch(const StepKernel &kernel, bool gathered, ArrayRef<StepArgument> arguments) {
-  addLaunch({kernel.name, {0, kernel.gridY, 1}, kernel.threads, gathered, llvm::to_vector(arguments)});
+  addLaunch({kernel.name, {0, kernel.gridY, kernel.gridZ}, kernel.threads, gathered, llvm::to_vector(arguments)});
 }
 
 void StepGenerator::addLaunch(StepLaunch launch) {
