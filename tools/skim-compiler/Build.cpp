@@ -2,6 +2,7 @@
 
 #include "skim/Pipelines/Build.h"
 #include "Command.h"
+#include "skim/Calibrate/Tune.h"
 #include "skim/Support/ByteSize.h"
 #include "skim/Support/Resources.h"
 
@@ -262,7 +263,8 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
   command->add_option("--token-ids", options->tokenIds, "calibration sequences of ids, one a line");
   command
       ->add_option("--tune", options->build.tuneSteps,
-                   "steps of training tables and scales on --text or --token-ids (default: 40 for auto, 0: none)")
+                   "steps of training tables, norms and scaling vectors on --text or --token-ids (default: " +
+                       std::to_string(defaultTuneSteps) + " for auto, 0: none)")
       ->check(CLI::Range(0, 100000));
   command
       ->add_option("--tune-rate", options->build.tuneRate,
