@@ -295,20 +295,12 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
     LayerPart part{term, emptyRows(term, options.table, int64_t(rows.size()), columns)};
     const QuantizedMatrix *recorded = uniform ? nullptr : &record.codes[b - record.minBits];
     const DType recordedType = uniform ? options.table : recorded->components[1].spec.type;
-    // Tiles hold rows of one group.
-    std::vector<std::pair<size_t, size_t>> tiles;
-    for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
-      const int64_t group = rows[begin] * sensitivity.groups() / record.rows;
-      while (end < rows.size() && end - begin < size_t(RowTile::lanes) &&
-             rows[end] * sensitivity.groups() / record.rows == group)
-        ++end;
-      tiles.emplace_back(begin, end);
-    }
+    auto groupOf = [&](size_t i) { return rows[i] * sensitivity.groups() / record.rows; };
+    const std::vector<TileRows> tiles = cutIntoTiles(rows.size(), groupOf);
     auto finishTile = [&](size_t index, size_t, unsigned) -> Error {
-      const auto [begin, end] = tiles[index];
+      const auto [begin, end, group] = tiles[index];
       const int64_t used = int64_t(end - begin);
-      const Objective &objective = objectives[rows[begin] * sensitivity.groups() / record.rows];
-      RowTile tile(objective, b, options.table, gridOf(term));
+      RowTile tile(objectives[group], b, options.table, gridOf(term));
       Rows source(weights, sensitivity, options.clusterByGradients, options.alpha);
       KMeans1D solver;
       std::vector<float> values(size_t(1) << b);
@@ -317,7 +309,7 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
         const int64_t n = rows[begin + lane];
         tile.setRow(lane, source.row(n), alpha);
         if (uniform) {
-          const float *diagonal = diagonals.data() + n * sensitivity.groups() / record.rows * columns;
+          const float *diagonal = diagonals.data() + group * columns;
           if (Error error =
                   chooseGrid(tile, lane, term, source.row(n), diagonal, columns, name + ", row " + std::to_string(n)))
             return error;

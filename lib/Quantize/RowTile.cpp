@@ -546,3 +546,14 @@ void RowTile::refine(int rounds, int cycles) {
   restoreBest();
   known = true;
 }
+
+std::vector<TileRows> skim::cutIntoTiles(size_t count, const std::function<int64_t(size_t)> &groupOf) {
+  std::vector<TileRows> tiles;
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t group = groupOf(i);
+    if (tiles.empty() || tiles.back().group != group || i - tiles.back().begin == size_t(RowTile::lanes))
+      tiles.push_back({i, i, group});
+    tiles.back().end = i + 1;
+  }
+  return tiles;
+}

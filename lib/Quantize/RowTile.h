@@ -12,6 +12,7 @@
 #include "skim/Support/Safetensors.h"
 
 #include <cstdint>
+#include <functional>
 #include <new>
 #include <span>
 #include <vector>
@@ -130,6 +131,15 @@ private:
 
   std::vector<double> normal; // [lanes][2^bits][2^bits]: its symmetric part is PᵀFP
 };
+
+/// Rows [begin, end) of a list, for one tile, under moment `group`.
+struct TileRows {
+  size_t begin, end;
+  int64_t group;
+};
+/// Cuts a list of `count` rows into tiles; `groupOf(i)`: the moment of its i-th
+/// row. A tile holds neighbours under one moment, at most RowTile::lanes.
+std::vector<TileRows> cutIntoTiles(size_t count, const std::function<int64_t(size_t)> &groupOf);
 
 } // namespace skim
 

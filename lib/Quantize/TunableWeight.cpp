@@ -187,17 +187,11 @@ void TunablePart::store(QuantizedMatrix &matrix, std::span<const Objective> obje
       keep(type, parameters[i], bytes.data() + i * dtypeSize(type));
     return;
   }
-  // Tiles hold rows of one group.
-  auto groupOf = [&](int64_t n) { return int64_t(rows[n]) * int64_t(objectives.size()) / rowsOfWeight; };
-  std::vector<std::pair<int64_t, int64_t>> tiles;
-  for (int64_t begin = 0, end = 0; begin < numRows(); begin = end) {
-    while (end < numRows() && end - begin < RowTile::lanes && groupOf(end) == groupOf(begin))
-      ++end;
-    tiles.emplace_back(begin, end);
-  }
+  const std::vector<TileRows> tiles =
+      cutIntoTiles(numRows(), [&](size_t n) { return int64_t(rows[n]) * int64_t(objectives.size()) / rowsOfWeight; });
   parallelFor(tiles.size(), 1, threads, [&](size_t first, size_t last, unsigned) {
     for (size_t i = first; i < last; ++i)
-      storeTile(matrix, objectives[groupOf(tiles[i].first)], tiles[i].first, tiles[i].second);
+      storeTile(matrix, objectives[tiles[i].group], int64_t(tiles[i].begin), int64_t(tiles[i].end));
   });
 }
 

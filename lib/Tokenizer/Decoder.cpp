@@ -19,17 +19,10 @@ Error Decoder::add(const json::Value &value, const std::string &where, int depth
   auto type = json::readType(value, where);
   if (!type)
     return type.takeError();
-  if (*type == "Sequence") {
-    const json::Value *list = json::find(value, "decoders");
-    if (!list || !list->is_array())
-      return fail("damaged tokenizer", where + ".decoders", "a list", json::typeName(list));
-    if (depth >= json::deepest)
-      return fail("damaged tokenizer", where, "at most 16 nested sequences", "more");
-    for (size_t i = 0; i < list->size(); ++i)
-      if (Error error = add((*list)[i], where + "[" + std::to_string(i) + "]", depth + 1))
-        return error;
-    return Error::success();
-  }
+  if (*type == "Sequence")
+    return json::readSequence(value, "decoders", where, depth, [&](const json::Value &part, const std::string &place) {
+      return add(part, place, depth + 1);
+    });
   Step step{};
   if (*type == "ByteLevel") {
     step.kind = Kind::ByteLevel;

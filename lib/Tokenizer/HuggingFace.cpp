@@ -203,17 +203,10 @@ Error HuggingFaceTokenizer::readPostProcessor(const json::Value &value, const st
     return Error::success();
   if (*type == "TemplateProcessing")
     return readTemplate(value, where);
-  if (*type == "Sequence") {
-    const json::Value *list = json::find(value, "processors");
-    if (!list || !list->is_array())
-      return fail("damaged tokenizer", where + ".processors", "a list", json::typeName(list));
-    if (depth >= json::deepest)
-      return fail("damaged tokenizer", where, "at most 16 nested sequences", "more");
-    for (size_t i = 0; i < list->size(); ++i)
-      if (Error error = readPostProcessor((*list)[i], where + "[" + std::to_string(i) + "]", depth + 1))
-        return error;
-    return Error::success();
-  }
+  if (*type == "Sequence")
+    return json::readSequence(
+        value, "processors", where, depth,
+        [&](const json::Value &part, const std::string &place) { return readPostProcessor(part, place, depth + 1); });
   if (*type == "RobertaProcessing" || *type == "BertProcessing") {
     for (const char *name : {"cls", "sep"}) {
       const json::Value *pair = json::find(value, name);

@@ -52,6 +52,20 @@ Expected<std::string> json::readType(const Value &object, const std::string &whe
   return needString(object, "type", where);
 }
 
+Error json::readSequence(const Value &sequence, const char *list, const std::string &where, int depth,
+                         const std::function<Error(const Value &, const std::string &)> &add) {
+  constexpr int deepest = 16;
+  const Value *found = find(sequence, list);
+  if (!found || !found->is_array())
+    return fail("damaged tokenizer", field(where, list), "a list", typeName(found));
+  if (depth >= deepest)
+    return fail("damaged tokenizer", where, "at most 16 nested sequences", "more");
+  for (size_t i = 0; i < found->size(); ++i)
+    if (Error error = add((*found)[i], where + "[" + std::to_string(i) + "]"))
+      return error;
+  return Error::success();
+}
+
 Expected<std::string> json::needString(const Value &object, const char *name, const std::string &where) {
   const Value *found = find(object, name);
   if (!found || !found->is_string() || found->get_ref<const std::string &>().empty())

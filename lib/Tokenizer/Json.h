@@ -4,6 +4,7 @@
 
 #include "skim/Support/Json.h"
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -13,8 +14,6 @@ using Value = skim::Json;
 
 /// Ids above this are damage: no vocabulary has four million tokens.
 inline constexpr int64_t largestId = (1 << 22) - 1;
-/// Nested Sequences deeper than this are an error.
-inline constexpr int deepest = 16;
 
 /// "number", "string", ...; "nothing" for an absent field.
 std::string typeName(const Value *value);
@@ -29,6 +28,10 @@ Error readSize(const Value &object, const char *name, size_t &value, const std::
 
 /// The field "type" of a component.
 Expected<std::string> readType(const Value &object, const std::string &where);
+/// Calls `add` with each component of a "Sequence", its list named `list`, with
+/// where it stands; `depth`: of Sequences around this one.
+Error readSequence(const Value &sequence, const char *list, const std::string &where, int depth,
+                   const std::function<Error(const Value &, const std::string &)> &add);
 /// A required string of at least one byte.
 Expected<std::string> needString(const Value &object, const char *name, const std::string &where);
 /// An id from 0 to largestId.

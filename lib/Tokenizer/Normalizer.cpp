@@ -114,17 +114,10 @@ Error Normalizer::add(const json::Value &value, const std::string &where, int de
     steps.push_back([function](std::string_view text) -> Expected<std::string> { return function(text); });
     return Error::success();
   };
-  if (*type == "Sequence") {
-    const json::Value *list = json::find(value, "normalizers");
-    if (!list || !list->is_array())
-      return fail("damaged tokenizer", where + ".normalizers", "a list", json::typeName(list));
-    if (depth >= json::deepest)
-      return fail("damaged tokenizer", where, "at most 16 nested sequences", "more");
-    for (size_t i = 0; i < list->size(); ++i)
-      if (Error error = add((*list)[i], where + "[" + std::to_string(i) + "]", depth + 1))
-        return error;
-    return Error::success();
-  }
+  if (*type == "Sequence")
+    return json::readSequence(
+        value, "normalizers", where, depth,
+        [&](const json::Value &part, const std::string &place) { return add(part, place, depth + 1); });
   if (*type == "NFC" || *type == "NFD" || *type == "NFKC" || *type == "NFKD") {
     using unicode::Form;
     bool compatible = (*type)[2] == 'K';

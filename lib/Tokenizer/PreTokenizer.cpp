@@ -157,17 +157,10 @@ Error PreTokenizer::add(const json::Value &value, const std::string &where, int 
   auto type = json::readType(value, where);
   if (!type)
     return type.takeError();
-  if (*type == "Sequence") {
-    const json::Value *list = json::find(value, "pretokenizers");
-    if (!list || !list->is_array())
-      return fail("damaged tokenizer", where + ".pretokenizers", "a list", json::typeName(list));
-    if (depth >= json::deepest)
-      return fail("damaged tokenizer", where, "at most 16 nested sequences", "more");
-    for (size_t i = 0; i < list->size(); ++i)
-      if (Error error = add((*list)[i], where + "[" + std::to_string(i) + "]", depth + 1))
-        return error;
-    return Error::success();
-  }
+  if (*type == "Sequence")
+    return json::readSequence(
+        value, "pretokenizers", where, depth,
+        [&](const json::Value &part, const std::string &place) { return add(part, place, depth + 1); });
   if (*type == "ByteLevel") {
     bool prefix = true, useRegex = true;
     if (Error error = json::readBool(value, "add_prefix_space", prefix, where))
