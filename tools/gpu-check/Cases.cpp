@@ -1,4 +1,5 @@
 #include "Check.h"
+#include "Code.h"
 #include "Format.h"
 #include "skim/Support/MappedFile.h"
 
@@ -42,7 +43,7 @@ Expected<std::unique_ptr<Cases>> Cases::load(std::shared_ptr<cuda::Context> cont
   std::vector<std::string> targets;
   std::error_code code;
   for (const auto &entry : std::filesystem::directory_iterator(folder, code))
-    if (entry.path().extension() == ".ptx" && entry.path().stem().extension().empty())
+    if (entry.path().extension() == ".json" && entry.path().stem().extension().empty())
       targets.push_back("nvidia:" + entry.path().stem().string());
   std::sort(targets.begin(), targets.end());
   std::string best = cuda::bestTarget(targets, context->device().capability);
@@ -52,20 +53,16 @@ Expected<std::unique_ptr<Cases>> Cases::load(std::shared_ptr<cuda::Context> cont
   std::unique_ptr<Cases> cases(new Cases());
   cases->context = context;
   cases->name = best.substr(best.find(':') + 1);
-  std::string stem = folder + "/" + cases->name, cubin;
-  if (std::filesystem::exists(stem + ".cubin")) {
-    Expected<std::string> text = readTextFile(stem + ".cubin");
-    if (!text)
-      return text.takeError();
-    cubin = std::move(*text);
-  }
-  Expected<std::string> ptx = readTextFile(stem + ".ptx"), references = readTextFile(folder + "/reference.bin");
+  const std::string stem = folder + "/" + cases->name;
+  Expected<Code> kernels = readCode(stem);
+  Expected<std::string> references = readTextFile(folder + "/reference.bin");
   Expected<Json> json = parseJsonFile(stem + ".json");
-  for (Error error : {ptx.takeError(), references.takeError(), json.takeError()})
+  for (Error error : {kernels.takeError(), references.takeError(), json.takeError()})
     if (error)
       return error;
   cases->references = std::move(*references);
-  Expected<std::unique_ptr<cuda::Module>> module = context->load(*ptx, cubin, cases->name, stem + ".ptx");
+  Expected<std::unique_ptr<cuda::Module>> module =
+      context->load(kernels->ptx, kernels->cubin, cases->name, kernels->where);
   if (!module)
     return module.takeError();
   cases->module = std::move(*module);

@@ -3,7 +3,7 @@
 //   skim-gpu-pack -o DIR [--chip sm_80]… [--quick] [--no-model] [--simulator FILE]
 //
 // DIR/reference.bin has checked linears' weights, x and results (References.cpp).
-// For each chip, DIR/CHIP.ptx, DIR/CHIP.cubin where ptxas is there, and
+// For each chip, DIR/CHIP.ptx.gz, DIR/CHIP.cubin where ptxas is there, and
 // DIR/CHIP.json: what there is to launch, with the performance model's answers.
 // Weights of timed linears are no files: `fill` makes them on the device.
 // DIR/CHIP.step.* is the same of a step of a LLaMA of 7B weights.
@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Pack.h"
+#include "Code.h"
 #include "Command.h"
 
 #include "skim/InitAll.h"
@@ -180,16 +181,14 @@ static Error predictCase(MLIRContext &context, const GPUTarget &target, const st
 //===----------------------------------------------------------------------===//
 
 /// PTX, and machine code where ptxas is there.
-static Error writeCode(ModuleOp module, const char *name, const GPUTarget &target, const std::string &stem) {
+static Error writeKernels(ModuleOp module, const char *name, const GPUTarget &target, const std::string &stem) {
   Expected<std::string> ptx = emitPTX(module, name, target);
   if (!ptx)
     return ptx.takeError();
-  if (Error error = writeFileAtomically(stem + ".ptx", *ptx))
-    return error;
   if (!findPtxas())
-    return Error::success();
+    return writeCode(stem, *ptx, "");
   Expected<std::string> cubin = assemble(*ptx, target);
-  return cubin ? writeFileAtomically(stem + ".cubin", *cubin) : cubin.takeError();
+  return cubin ? writeCode(stem, *ptx, *cubin) : cubin.takeError();
 }
 
 /// A step of a whole model, whose weights the runner makes.
@@ -231,7 +230,7 @@ static Error packStep(MLIRContext &context, const Options &options, const GPUTar
     if (Error error = emitSimulation(*copy, options.simulator + ".step"))
       return error;
   }
-  if (Error error = writeCode(*code, "step", target, stem))
+  if (Error error = writeKernels(*code, "step", target, stem))
     return error;
   std::string name = "LLaMA " + std::to_string(shape.hidden) + "x" + std::to_string(shape.feedForward) + "x" +
                      std::to_string(shape.layers) + " in " + shape.format + ", head in " + shape.head;
@@ -283,7 +282,7 @@ static Error packChip(const Options &options, const std::string &chip, const Jso
       return error;
   }
   std::string stem = options.output + "/" + chip;
-  if (Error error = writeCode(*module, "check", *target, stem))
+  if (Error error = writeKernels(*module, "check", *target, stem))
     return error;
   Json file = {{"version", 1}, {"devices", std::move(known)}, {"cases", cases}};
   if (Error error = writeFileAtomically(stem + ".json", dumpJson(file) + "\n"))

@@ -1,10 +1,9 @@
 // A decode step of a model of 7B weights, which are random: how long a token takes.
 #include "Check.h"
-#include "skim/Support/MappedFile.h"
+#include "Code.h"
 #include "skim/Support/Resources.h"
 
 #include <algorithm>
-#include <filesystem>
 
 using namespace skim;
 using namespace skim::gpucheck;
@@ -27,7 +26,6 @@ Expected<std::unique_ptr<Step>> Step::load(const std::string &folder, const std:
     return value ? *value : 0;
   };
   std::unique_ptr<Step> step(new Step());
-  step->code.where = stem + ".ptx";
   step->code.chip = chip;
   step->code.vocabulary = number(root, "vocabulary");
   step->code.maxRows = number(root, "max_rows");
@@ -37,22 +35,19 @@ Expected<std::unique_ptr<Step>> Step::load(const std::string &folder, const std:
   step->linearBytes = static_cast<uint64_t>(number(root, "linear_bytes"));
   Expected<JsonCursor> launches = root.member("launches"), list = root.member("weights"),
                        predicted = root.member("predicted");
-  Expected<std::string> ptx = readTextFile(stem + ".ptx"), name = root.string("name");
+  Expected<Code> kernels = readCode(stem);
+  Expected<std::string> name = root.string("name");
   for (Error failed :
-       {launches.takeError(), list.takeError(), predicted.takeError(), ptx.takeError(), name.takeError()})
+       {launches.takeError(), list.takeError(), predicted.takeError(), kernels.takeError(), name.takeError()})
     if (failed)
       return failed;
   step->scratch = number(*launches, "scratch");
   step->name = *name;
   step->predicted = predicted->json();
   step->code.launches = dumpJson(launches->json());
-  step->code.ptx = std::move(*ptx);
-  if (std::filesystem::exists(stem + ".cubin")) {
-    Expected<std::string> cubin = readTextFile(stem + ".cubin");
-    if (!cubin)
-      return cubin.takeError();
-    step->code.cubin = std::move(*cubin);
-  }
+  step->code.where = kernels->where;
+  step->code.ptx = std::move(kernels->ptx);
+  step->code.cubin = std::move(kernels->cubin);
   Expected<std::vector<JsonCursor>> entries = list->elements();
   if (!entries)
     return entries.takeError();

@@ -2,7 +2,8 @@
 
 Of the order of methods only this is asserted: the default one diverges least from
 the model, by more than three standard errors of the paired difference to each
-other, with a little tuning. No method gets more bits than the target.
+other, with a little tuning. It keeps to the target; a baseline's formats come in
+steps, and skim compare grants it the next one up to GRACE above.
 """
 
 import json
@@ -11,6 +12,7 @@ import subprocess
 import sys
 
 TARGET = 3.2  # codebooks of 3 bits fit with their tables
+GRACE = 0.14
 
 texts, model, work = sys.argv[1:4]
 command = ["skim", "compare", model, "-o", work, "--text", os.path.join(texts, "c4.utf8"),
@@ -23,8 +25,9 @@ found = {}
 for row in json.loads(result.stdout)["rows"]:
     if row["target"] == TARGET:
         (found[row["method"]],) = row["eval"].values()
-        if not TARGET - 0.7 < row["bits"] <= TARGET:
-            sys.exit(f"{row['method']}: expected {TARGET} true bits or a little less, got {row['bits']}")
+        most = TARGET if row["method"] in ("auto", "skim-as-published") else TARGET + GRACE
+        if not TARGET - 0.7 < row["bits"] <= most:
+            sys.exit(f"{row['method']}: expected up to {most} true bits, got {row['bits']}")
 if set(found) != {"rtn", "gptq", "awq", "kmeans", "skim-as-published", "auto"}:
     sys.exit(f"expected all methods, got {sorted(found)}")
 for method, judged in found.items():

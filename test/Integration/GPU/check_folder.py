@@ -5,6 +5,7 @@
     check_folder.py damage DIR CHIP        flips a bit of an expected result
 """
 
+import gzip
 import json
 import pathlib
 import re
@@ -24,7 +25,10 @@ def folder(path, *chips):
     assert made["chips"] == list(chips) and made["version"], made
     names = {file.name for file in (path / "kernels").iterdir()}
     for chip in chips:
-        assert {f"{chip}.ptx", f"{chip}.json", f"{chip}.step.ptx", f"{chip}.step.json"} <= names, names
+        assert {f"{chip}{file}" for file in (".ptx.gz", ".json", ".step.ptx.gz", ".step.json")} <= names, names
+        for file in f"{chip}.ptx.gz", f"{chip}.step.ptx.gz":
+            ptx = gzip.decompress((path / "kernels" / file).read_bytes()).decode()
+            assert f".target {chip}" in ptx and ".entry" in ptx, file
         cases = json.loads((path / "kernels" / f"{chip}.json").read_text())
         keys = {device["key"] for device in cases["devices"]}
         assert keys, chip
