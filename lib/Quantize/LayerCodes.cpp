@@ -274,13 +274,15 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
   FinishedLayer result;
   result.errors.resize(record.rows);
   std::vector<float> decoded(record.rows * columns);
-  std::vector<Objective> objectives;
+  std::vector<std::shared_ptr<const Objective>> objectives;
   // Uniform rows are not recorded: they begin with feedback.
   const bool again = options.feedback &&
                      (options.rounds > 0 || !options.alpha.empty() || std::any_of(bits.begin(), bits.end(), isUniform));
   for (int64_t group = 0; group < sensitivity.groups(); ++group)
-    objectives.push_back(
-        prepareObjective(sensitivity.objective(group), columns, again ? options.damping : -1.0f, options.alpha));
+    objectives.push_back(std::make_shared<Objective>(
+        prepareObjective(sensitivity.objective(group), columns, again ? options.damping : -1.0f, options.alpha)));
+  if (objectives.size() == 1 && options.alpha.empty())
+    result.objective = objectives.front();
   const float *alpha = options.alpha.empty() ? nullptr : options.alpha.data();
 
   const std::vector<float> diagonals = diagonalsOf(sensitivity);
@@ -300,7 +302,7 @@ Expected<FinishedLayer> skim::finishLayer(const std::string &name, const LayerRe
     auto finishTile = [&](size_t index, size_t, unsigned) -> Error {
       const auto [begin, end, group] = tiles[index];
       const int64_t used = int64_t(end - begin);
-      RowTile tile(objectives[group], b, options.table, gridOf(term));
+      RowTile tile(*objectives[group], b, options.table, gridOf(term));
       Rows source(weights, sensitivity, options.clusterByGradients, options.alpha);
       KMeans1D solver;
       std::vector<float> values(size_t(1) << b);

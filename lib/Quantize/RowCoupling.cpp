@@ -18,13 +18,22 @@ int64_t tileRows(int64_t count) { return std::clamp<int64_t>((count / 2 + 7) / 8
 /// twelfth of them, so that little of what it makes up for is its own.
 constexpr int64_t batches = 12;
 
+/// What the layer was finished under, where that serves.
+std::shared_ptr<const Objective> objectiveOf(const FinishedLayer &layer, const Sensitivity &sensitivity,
+                                             const CouplingOptions &options) {
+  const float damping = options.feedback ? options.damping : -1.0f;
+  if (layer.objective && options.alpha.empty() && layer.objective->damping == damping)
+    return layer.objective;
+  return std::make_shared<Objective>(
+      prepareObjective(sensitivity.objective(), sensitivity.columns(), damping, options.alpha));
+}
+
 class Coupling {
 public:
   Coupling(const std::string &name, FinishedLayer &layer, const MatrixView &weights, const Sensitivity &sensitivity,
            const CouplingOptions &options)
       : name(name), layer(layer), weights(weights), sensitivity(sensitivity), options(options), n(weights.rows),
-        k(weights.columns), objective(prepareObjective(sensitivity.objective(), k,
-                                                       options.feedback ? options.damping : -1.0f, options.alpha)) {}
+        k(weights.columns), prepared(objectiveOf(layer, sensitivity, options)), objective(*prepared) {}
 
   Error setOutputs(std::span<const float> packed);
   void run();
@@ -44,7 +53,8 @@ private:
   const Sensitivity &sensitivity;
   const CouplingOptions &options;
   int64_t n, k;
-  Objective objective;
+  std::shared_ptr<const Objective> prepared;
+  const Objective &objective;
   std::vector<float> outputs; // [N,N]: share · G, zeros on the diagonal
   std::vector<float> energy;  // [N]: G's diagonal
   std::vector<float> delta;   // [N,K] ŵ − w, by logical row

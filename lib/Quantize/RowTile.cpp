@@ -52,6 +52,7 @@ Objective skim::prepareObjective(std::span<const float> moment, int64_t columns,
   const int64_t n = columns;
   Objective result;
   result.columns = n;
+  result.damping = damping;
   auto factor = [&](int64_t k) { return alpha.empty() ? 1.0 : double(alpha[k]); };
   std::vector<double> diagonal(n);
   double mean = 0;

@@ -35,6 +35,7 @@ template <typename T> using AlignedVector = std::vector<T, CacheLineAllocator<T>
 struct Objective {
   int64_t columns = 0;
   int64_t stride = 0;          ///< of `moment`; behind the columns are zeros up to the next multiple of 128
+  float damping = -1;          ///< as it was asked for
   double scale = 1;            ///< errors of this × scale are in the statistics' units
   std::vector<int32_t> order;  ///< order[i]: the column that comes i-th
   AlignedVector<float> moment; ///< [K, stride], in `order`

@@ -19,6 +19,7 @@
 #include "skim/Quantize/Matrix.h"
 #include "skim/Quantize/Sensitivity.h"
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -96,6 +97,9 @@ struct LayerRecord {
 Expected<LayerRecord> recordLayer(const std::string &name, const MatrixView &weights, const Sensitivity &sensitivity,
                                   const RecordOptions &options);
 
+/// A moment as solvers want it (lib/Quantize/RowTile.h).
+struct Objective;
+
 struct FinishOptions : CodeOptions {
   /// A scaling vector over the columns ([K], as it will be stored in f16), or
   /// empty: codes and tables then stand for w/α. See Skim.h for its training.
@@ -120,6 +124,9 @@ struct FinishedLayer {
   std::vector<uint32_t> permutation;
   std::vector<double> errors; ///< [N] by logical row, LossWeighted, of what is stored
   std::vector<double> lFull;  ///< [N] by logical row, LFull, likewise
+  /// The one moment that all rows were finished under, for who goes on with them;
+  /// null with several groups or a scaling vector.
+  std::shared_ptr<const Objective> objective;
 };
 
 /// Polishes the recorded codes of each row at its chosen term ([N], codebooks
