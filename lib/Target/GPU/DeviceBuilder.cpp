@@ -189,6 +189,8 @@ Values DeviceBuilder::mma(Type half, ArrayRef<Value> a, ArrayRef<Value> b, Array
   return sums;
 }
 
+Value DeviceBuilder::reciprocal(Value x) { return NVVM::RcpApproxFtzF32Op::create(builder, loc, f32(), x); }
+
 Value DeviceBuilder::silu(Value x) {
   // e^−x = 2^(−x·log2 e); it may be infinite, then the quotient is −0.
   Value power = math::Exp2Op::create(builder, loc, mul(x, f32(-1.4426950408889634)));

@@ -370,17 +370,22 @@ private:
     return zeros || (!waves && (groups || tables)) ? 1 : tables ? 2 : 0;
   }
 
-  /// Two tiles of a warp read x half as often, where that leaves enough blocks. With sums by groups, which are twice as
-  /// many, registers are too few.
+  /// Two tiles of a warp read x half as often, where that leaves enough blocks and registers suffice (so that
+  /// ptxas 13.0 spills none). They do not with sums by groups, which are twice as many, unless scales can be applied in
+  /// place and groups are long; and not with wide codes beside scales of groups or tables in memory.
   void shapeMany(ArrayRef<Piece> pieces, KernelSignature &shape) const {
-    bool groups = false;
+    bool crowded = false;
     int64_t blocks = 0, slabs = (m + 63) / 64;
     for (const Piece &piece : pieces) {
       std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
-      groups |= decoder->group() != 0 && decoder->group() < shape.k;
+      int64_t group = decoder->group(), bits = decoder->bits();
+      bool groups = group != 0 && group < shape.k;
+      int64_t shortest = decoder->hasZeros() ? 128 : 64;
+      crowded |= groups && (!decoder->hasHalfScales() || group % shortest != 0);
+      crowded |= bits > 16 || (bits > 4 && bits < 16 && (groups || isa<CodebookAttr>(piece.signature.leaf)));
       blocks += slabs * ((tilesOf(piece) + 2 * shape.warps - 1) / (2 * shape.warps));
     }
-    if (shape.xTiles == 8 && !groups && 4 * blocks >= 3 * target.multiprocessors)
+    if (shape.xTiles == 8 && !crowded && 4 * blocks >= 3 * target.multiprocessors)
       shape.tiles = 2;
   }
 

@@ -41,11 +41,33 @@ OwningOpRef<ModuleOp> buildKernels(MLIRContext &context, const std::string &text
   return module;
 }
 
-const char *const kTerms[] = {
-    "f16", "bf16", "f32", "w4g128", "w4g32a", "w3g64",
-    "w2",  "w1a",  "w8",  "w6g32a", "k1",     "k2",
-    "k3",  "k4",   "k5",  "k8",     "k3i",    "mx4",
-    "mx8", "mx2",  "p2",  "p3b",    "p2b-a8", "#skim.block_float<bits = 4, block = 32, element = e2m1>"};
+const char *const kTerms[] = {"f16",
+                              "bf16",
+                              "f32",
+                              "w4g128",
+                              "w4g32a",
+                              "w4g128a",
+                              "w2g64",
+                              "#skim.planes<bits = 3, group = 128>",
+                              "w3g64",
+                              "w2",
+                              "w1a",
+                              "w8",
+                              "w6g32a",
+                              "k1",
+                              "k2",
+                              "k3",
+                              "k4",
+                              "k5",
+                              "k8",
+                              "k3i",
+                              "mx4",
+                              "mx8",
+                              "mx2",
+                              "p2",
+                              "p3b",
+                              "p2b-a8",
+                              "#skim.block_float<bits = 4, block = 32, element = e2m1>"};
 } // namespace
 
 TEST(GPUTarget, Names) {
@@ -60,6 +82,9 @@ TEST(GPUTarget, Names) {
 }
 
 namespace {
+/// Rows of x of which a warp takes two tiles of rows.
+constexpr int64_t kTwoTiles = 512;
+
 /// Compiles one linear; where ptxas is, assembles it and looks for spills.
 void expectClean(const GPUTarget &target, const std::string &text, const std::string &mode, int64_t m) {
   SCOPED_TRACE(text + " " + mode + " rows " + std::to_string(m) + " " + target.chip);
@@ -94,8 +119,13 @@ TEST(GPUEmit, EveryLeafAssemblesWithoutSpills) {
   auto target = parseGPUTarget("nvidia:sm_80");
   ASSERT_TRUE(bool(target));
   for (const char *text : kTerms)
-    for (auto [mode, m] :
-         {std::pair<const char *, int64_t>{"f16", 1}, {"bf16", 1}, {"f16", 8}, {"f16", 16}, {"bf16", 64}})
+    for (auto [mode, m] : {std::pair<const char *, int64_t>{"f16", 1},
+                           {"bf16", 1},
+                           {"f16", 8},
+                           {"f16", 16},
+                           {"bf16", 64},
+                           {"f16", kTwoTiles},
+                           {"bf16", kTwoTiles}})
       expectClean(*target, text, mode, m);
 }
 
@@ -104,7 +134,7 @@ TEST(GPUEmit, EveryTargetAssemblesWithoutSpills) {
     auto target = parseGPUTarget("nvidia:" + chip);
     ASSERT_TRUE(bool(target));
     for (const char *text : {"f16", "w4g128", "k3"})
-      for (int64_t m : {1, 64})
+      for (int64_t m : {int64_t(1), int64_t(64), kTwoTiles})
         expectClean(*target, text, "f16", m);
   }
 }

@@ -368,6 +368,33 @@ TEST(GPULinearLaunches, ColumnsAreSplitOverBlocks) {
   });
 }
 
+/// Scales of groups where a warp has two tiles: sums in units of the last one, also if that is zero. Codes in blocks,
+/// narrow blocks and rows; groups that are longer, as long and shorter than a piece of x.
+TEST(GPULinearLaunches, ScalesOfGroupsInPlace) {
+  const char *const terms[] = {"w4g128", "w4g128a", "w3g64", "w2g64", "#skim.planes<bits = 3, group = 128>", "w4g256"};
+  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    std::mt19937 random(13);
+    for (auto [n, k] : {Shape{37, 453}, Shape{32, 1024}}) {
+      Case test{randomWeight(context, terms[begin], n, k, random), n, k};
+      // Every third scale, and the last of some rows, is zero; all scales of the first row are.
+      std::vector<uint8_t> &scales = test.weight.bytes[1];
+      size_t groups = scales.size() / 2 / n;
+      for (size_t i = 0; i < scales.size() / 2; ++i)
+        if (i < groups || i % 3 == 0 || (i % groups == groups - 1 && i / groups % 2))
+          putFloat(scales, Float16Type::get(&context), i, 0);
+      std::vector<ArrayRef<uint8_t>> views(test.weight.bytes.begin(), test.weight.bytes.end());
+      test.weight.values = decodeWeight(test.weight.term, {n, k}, views);
+      test.multiprocessors = 1;
+      Outcome outcome = compare(context, test, 40, random);
+      ASSERT_EQ(outcome.counters.size(), 2u);
+      EXPECT_NE(outcome.counters[1].kernel.find("_t2"), std::string::npos) << outcome.counters[1].kernel;
+    }
+  });
+}
+
 /// Linears on the same x, in several encodings and sizes, are one launch.
 TEST(GPULinearLaunches, LinearsOnTheSameInputAreOneLaunch) {
   MLIRContext context(MLIRContext::Threading::DISABLED);

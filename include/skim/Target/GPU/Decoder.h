@@ -97,6 +97,8 @@ public:
                       Value group) const {
     return {};
   }
+  /// True if scales are f16, so that the quotient of two is a number.
+  virtual bool hasHalfScales() const { return false; }
   /// True if `pairs` wants zero points.
   virtual bool hasZeros() const { return false; }
   /// A group's zero point as `pairs` wants it: a pair of the same 16 bits.

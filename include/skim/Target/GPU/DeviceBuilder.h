@@ -59,6 +59,8 @@ public:
 
   /// a·b + c in one rounding.
   Value fma(Value a, Value b, Value c);
+  /// 1 / x of f32 to about one unit in the last place; what is subnormal counts as zero.
+  Value reciprocal(Value x);
 
   //===--- words ---===//
   /// Bytes of a (0–3) and b (4–7), chosen by the nibbles of `selector`, whose top bits are 0.

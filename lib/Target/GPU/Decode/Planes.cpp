@@ -19,6 +19,7 @@ public:
   int64_t bits() const override { return attr.isBaseFive() ? 0 : attr.getNumPlanes(); }
   CodeOrder order() const override { return CodeOrder::Split; }
   int64_t group() const override { return attr.getGroupSize(context.k); }
+  bool hasHalfScales() const override { return true; }
   bool hasZeros() const override { return true; }
 
   SmallVector<TiledComponent> components(int64_t rows) const override {

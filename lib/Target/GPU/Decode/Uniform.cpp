@@ -14,6 +14,7 @@ public:
   int64_t bits() const override { return attr.getBits(); }
   CodeOrder order() const override { return CodeOrder::Split; }
   int64_t group() const override { return attr.getGroupSize(context.k); }
+  bool hasHalfScales() const override { return attr.getScaleType().isF16(); }
   bool hasZeros() const override { return attr.getAsymmetric(); }
 
   SmallVector<TiledComponent> components(int64_t rows) const override {

@@ -27,8 +27,9 @@ constexpr int64_t kPiece = 128, kRowBytes = 2 * kPiece, kStages = 3, kPieceSteps
 class ManyKernel {
 public:
   ManyKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments)
-      : b(b), signature(signature), arguments(arguments), product(signature), decoder(product.decoder()),
-        k(signature.k), rows(8 * signature.xTiles), span(std::max(kPiece, decoder.block())) {}
+      : b(b), signature(signature), arguments(arguments), product(signature, signature.tiles > 1),
+        decoder(product.decoder()), k(signature.k), rows(8 * signature.xTiles),
+        span(std::max(kPiece, decoder.block())) {}
 
   void emit() {
     thread = b.threadX();
@@ -63,7 +64,9 @@ public:
     }
     for (int64_t i = 0; i + 1 < kStages; ++i)
       copy(b.add(piece, i), b.i32(i * rows * kRowBytes));
-    Values sums(4 * signature.xTiles * signature.tiles, b.f32(0));
+    Values sums;
+    for (int64_t j = 0; j < signature.tiles; ++j)
+      sums.append(product.zeros(b));
     if (spans) {
       Values carried = sums;
       carried.append({piece, stage});

@@ -10,11 +10,12 @@ using namespace skim::device;
 
 using Values = KernelBuilder::Values;
 
-Product::Product(const KernelSignature &signature)
+Product::Product(const KernelSignature &signature, bool inPlace)
     : signature(signature), own(makeDecoder(signature.leaf, {signature.k, signature.bf16})), group(own->group()) {
   if (group >= signature.k)
     group = signature.k;
-  scaling = group == 0 || group == signature.k ? Rows : group % kStepColumns == 0 ? Sums : Pairs;
+  scaling = group == 0 || group == signature.k ? Rows : group % kStepColumns ? Pairs : inPlace ? Units : Sums;
+  assert((scaling != Units || own->hasHalfScales()) && "quotients of scales may be infinite");
 }
 
 Product::State Product::request(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const {
@@ -47,7 +48,25 @@ void Product::begin(DeviceBuilder &b, const KernelArguments &arguments, State &s
   }
 }
 
-Values Product::zeros(DeviceBuilder &b) const { return Values(4 * signature.xTiles, b.f32(0)); }
+Values Product::zeros(DeviceBuilder &b) const {
+  Values sums(4 * signature.xTiles, b.f32(0));
+  sums.append(scaling == Units ? 2 : 0, b.f32(1));
+  return sums;
+}
+
+void Product::changeUnits(DeviceBuilder &b, MutableArrayRef<Value> sums, std::array<Value, 2> scales) const {
+  MutableArrayRef<Value> units = sums.take_back(2);
+  std::array<Value, 2> quotients;
+  for (int h = 0; h < 2; ++h) {
+    // A group of scale zero adds nothing, and no unit is zero: 2^-64 times codes is lost beside any other scale of f16,
+    // and sums in units of it are far from infinite.
+    Value unit = b.select(b.equal(scales[h], b.f32(0)), b.f32(0x1p-64), scales[h]);
+    quotients[h] = b.mul(units[h], b.reciprocal(unit));
+    units[h] = unit;
+  }
+  for (auto [i, sum] : llvm::enumerate(sums.drop_back(2)))
+    sum = b.mul(sum, quotients[i / 2 % 2]);
+}
 
 Value Product::groupOf(DeviceBuilder &b, Value column) const {
   if (llvm::isPowerOf2_64(group))
@@ -83,14 +102,14 @@ Values Product::scaledPairs(DeviceBuilder &b, const KernelArguments &arguments, 
 Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, ArrayRef<State> states,
                            ArrayRef<ArrayRef<Decoder::Words>> steps, Value first, Fragment x,
                            ValueRange initial) const {
-  int64_t count = static_cast<int64_t>(steps[0].size()), each = 4 * signature.xTiles;
+  auto count = static_cast<int64_t>(steps[0].size()), each = static_cast<int64_t>(initial.size() / states.size());
   // Blocks begin at multiples of their own width, so a common divisor of it and of the group ends both.
-  int64_t interval = scaling == Sums ? std::gcd(group, count * kStepColumns) / kStepColumns : count;
+  int64_t interval = byGroups() ? std::gcd(group, count * kStepColumns) / kStepColumns : count;
   Values sums(initial);
   for (int64_t begin = 0; begin < count; begin += interval) {
     SmallVector<std::array<Values, 2>> zeros(states.size());
     SmallVector<std::array<Value, 2>> scales(states.size());
-    Value index = scaling == Sums ? groupOf(b, b.add(first, begin * kStepColumns)) : Value();
+    Value index = byGroups() ? groupOf(b, b.add(first, begin * kStepColumns)) : Value();
     for (auto [j, state] : llvm::enumerate(states))
       for (int h = 0; h < 2; ++h) {
         Value zero = state.zeros[h];
@@ -101,7 +120,10 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
         if (index)
           scales[j][h] = own->scale(b, arguments.components, state.tile, h, index);
       }
-    Values part = index ? Values(sums.size(), b.f32(0)) : sums;
+    if (scaling == Units)
+      for (size_t j = 0; j < states.size(); ++j)
+        changeUnits(b, MutableArrayRef(sums).slice(j * each, each), scales[j]);
+    Values part = scaling == Sums ? Values(sums.size(), b.f32(0)) : sums;
     for (int64_t step = begin; step < begin + interval; ++step) {
       SmallVector<std::array<Values, 2>> pairs(states.size());
       for (auto [j, state] : llvm::enumerate(states))
@@ -122,7 +144,7 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
         }
       }
     }
-    if (!index)
+    if (scaling != Sums)
       sums = part;
     else
       for (auto [i, sum] : llvm::enumerate(sums))
@@ -134,10 +156,14 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
 Values Product::finish(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
                        ValueRange initial) const {
   Values sums(initial);
-  if (scaling != Rows || group == 0)
-    return sums;
   std::array<Value, 2> scales;
-  for (int h = 0; h < 2; ++h)
+  if (scaling == Units) {
+    scales[1] = sums.pop_back_val();
+    scales[0] = sums.pop_back_val();
+  } else if (scaling != Rows || group == 0) {
+    return sums;
+  }
+  for (int h = 0; h < 2 && scaling == Rows; ++h)
     scales[h] = own->scale(b, arguments.components, state.tile, h, b.i32(0));
   for (auto [i, sum] : llvm::enumerate(sums))
     sum = b.mul(sum, scales[i / 2 % 2]);

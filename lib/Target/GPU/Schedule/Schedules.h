@@ -93,7 +93,9 @@ public:
   /// words.
   using Fragment = llvm::function_ref<Values(int64_t step, int64_t xTile)>;
 
-  explicit Product(const KernelSignature &signature);
+  /// `inPlace`: groups' products go straight into the sums, which are kept in units of the last group's scale: half as
+  /// many registers, for a division at each group. Where scales are by groups, they must be f16.
+  explicit Product(const KernelSignature &signature, bool inPlace = false);
 
   const Decoder &decoder() const { return *own; }
   void setOne(Value one) { own->one = one; }
@@ -110,6 +112,7 @@ public:
   void begin(DeviceBuilder &b, const KernelArguments &arguments, State &state) const;
 
   /// Sums of nothing: four a tile of x. Element 2h + c of tile j is row 8h + lane / 4, row of x 8j + 2(lane mod 4) + c.
+  /// Where scales are applied in place, their units follow, of each row.
   Values zeros(DeviceBuilder &b) const;
   /// Adds the products of consecutive steps, the first of which begins at column `first` (i32).
   Values accumulate(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
@@ -120,7 +123,7 @@ public:
   Values accumulate(DeviceBuilder &b, const KernelArguments &arguments, llvm::ArrayRef<State> states,
                     llvm::ArrayRef<llvm::ArrayRef<Decoder::Words>> steps, Value first, Fragment x,
                     mlir::ValueRange sums) const;
-  /// Applies what belongs to whole rows.
+  /// Applies what belongs to whole rows; the units are gone.
   Values finish(DeviceBuilder &b, const KernelArguments &arguments, const State &state, mlir::ValueRange sums) const;
 
   /// Pointers to the lane's canonical rows: of the columns behind the last block, or of a whole canonical tile.
@@ -131,11 +134,14 @@ private:
   KernelSignature signature;
   std::unique_ptr<Decoder> own;
   int64_t group;
-  /// Where scales go: there are none or one a row; to sums of whole steps; into the pairs.
-  enum { Rows, Sums, Pairs } scaling;
+  /// Where scales go: there are none or one a row; to sums of whole steps; to those of all before; into the pairs.
+  enum { Rows, Sums, Units, Pairs } scaling;
+  bool byGroups() const { return scaling == Sums || scaling == Units; }
 
   mlir::Type half(DeviceBuilder &b) const { return signature.bf16 ? b.bf16() : b.f16(); }
   Value groupOf(DeviceBuilder &b, Value column) const;
+  /// Sums of a tile, and behind them their units, in units of other scales.
+  void changeUnits(DeviceBuilder &b, llvm::MutableArrayRef<Value> sums, std::array<Value, 2> scales) const;
   Values scaledPairs(DeviceBuilder &b, const KernelArguments &arguments, const State &state, int half,
                      const Values &words, Value column) const;
 };
