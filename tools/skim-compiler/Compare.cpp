@@ -10,6 +10,7 @@
 
 #include "Command.h"
 #include "skim/Support/AtomicOutput.h"
+#include "skim/Support/MappedFile.h"
 #include "skim/Support/PackageManifest.h"
 #include "skim/Support/Resources.h"
 #include "llvm/ADT/StringRef.h"
@@ -70,7 +71,7 @@ private:
   void printHead() const;
   void print(const Json &row) const;
   Error write();
-  void draw();
+  bool draw();
 
   const Options &options;
   std::string programs, base;
@@ -361,15 +362,24 @@ Error Comparison::write() {
   return writeFileAtomically(options.output + "/compare.csv", csv);
 }
 
-/// The picture is Python's (matplotlib); a comparison without it is still one.
-void Comparison::draw() {
+/// The picture is Python's (matplotlib); a comparison without it is still one. False, and why, where there is none.
+bool Comparison::draw() {
   std::string script = programs + "/../python/plot_compare.py", detail;
   std::string arguments[] = {SKIM_PYTHON, script, options.output + "/compare.json", options.output + "/compare.svg"};
   std::vector<llvm::StringRef> words(std::begin(arguments), std::end(arguments));
   std::string log = options.output + "/last.log";
   std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(), llvm::StringRef(log), llvm::StringRef(log)};
-  if (llvm::sys::ExecuteAndWait(arguments[0], words, std::nullopt, redirects, 0, 0, &detail) != 0)
-    std::fprintf(stderr, "skim: no picture: %s needs Python with matplotlib\n", script.c_str());
+  if (llvm::sys::ExecuteAndWait(arguments[0], words, std::nullopt, redirects, 0, 0, &detail) == 0)
+    return true;
+  // Python's last line names the exception.
+  std::string reason = detail.empty() ? "it failed" : detail;
+  if (Expected<std::string> said = readTextFile(log)) {
+    llvm::StringRef last = llvm::StringRef(*said).rtrim().rsplit('\n').second;
+    if (!last.empty())
+      reason = last.str();
+  }
+  std::fprintf(stderr, "skim: no picture from %s %s: %s\n", SKIM_PYTHON, script.c_str(), reason.c_str());
+  return false;
 }
 
 Error Comparison::run() {
@@ -387,10 +397,11 @@ Error Comparison::run() {
       return error;
   if (!options.keep)
     std::filesystem::remove_all(base, code);
-  draw();
+  const bool drawn = draw();
   for (const char *name : {"last.log", "last.json"})
     std::filesystem::remove(options.output + "/" + name, code);
-  std::fprintf(stderr, "%s: compare.csv, compare.json, compare.svg, %.0f s\n", options.output.c_str(), watch.seconds());
+  std::fprintf(stderr, "%s: compare.csv, compare.json, %s%.0f s\n", options.output.c_str(),
+               drawn ? "compare.svg, " : "", watch.seconds());
   if (options.json)
     std::printf("%s\n", dumpJson(Json{{"rows", rows}}).c_str());
   return Error::success();

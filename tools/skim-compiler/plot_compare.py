@@ -17,7 +17,9 @@ def main(source, target):
     for text, (left, right) in zip(texts, axes):
         base = [row for row in rows if row["target"] == 0]
         for method in dict.fromkeys(row["method"] for row in rows if row["target"] > 0):
-            points = sorted((row["bits"], row["eval"][text]) for row in rows if row["method"] == method)
+            # A method may have the same package for two targets: one point.
+            points = sorted({row["bits"]: row["eval"][text] for row in rows if row["method"] == method}.items(),
+                            key=lambda point: point[0])
             bits = [point[0] for point in points]
             left.plot(bits, [scores["perplexity"] for _, scores in points], marker="o", label=method)
             right.errorbar(bits, [scores["kl_mean"] for _, scores in points],

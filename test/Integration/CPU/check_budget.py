@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -160,7 +162,17 @@ check(len(table.splitlines()) == 4 and "+-" in table and "best" in table, table)
 rows = list(csv.DictReader(open("compared/compare.csv")))
 check([(row["method"], row["text"]) for row in rows] == [(m, t) for m in ("16 bit", "rtn", "auto") for t in ("other", "text")], rows)
 check(all(float(row["bits"]) <= 4 and float(row["kl"]) > 0 for row in rows[4:]), rows)
-check(len(json.load(open("compared/compare.json"))["rows"]) == 3, "json")
+compared = json.load(open("compared/compare.json"))
+check(len(compared["rows"]) == 3, "json")
+if importlib.util.find_spec("matplotlib"):
+    # A method can have the same package for two targets: one point of the picture.
+    check(os.path.getsize("compared/compare.svg") > 1000, "picture")
+    compared["rows"].append(dict(compared["rows"][1], target=4.25))
+    with open("twice.json", "w") as file:
+        json.dump(compared, file)
+    script = os.path.join(os.path.dirname(shutil.which("skim")), "../python/plot_compare.py")
+    drawn = subprocess.run([sys.executable, script, "twice.json", "twice.svg"], capture_output=True, text=True)
+    check(drawn.returncode == 0 and os.path.getsize("twice.svg") > 1000, drawn.stderr)
 for text in ("text", "other"):
     one, two = ([row for row in rows if row["text"] == text and row["method"] == method][0] for method in ("rtn", "auto"))
     windows = [[float(value) for value in row["kl_windows"].split()] for row in (one, two)]
