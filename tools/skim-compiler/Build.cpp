@@ -35,19 +35,6 @@ static Error reportAll(const std::vector<Failure> &failures) {
 
 static double mebibytes(uint64_t bytes) { return bytes / 1048576.0; }
 
-/// `k1..k5i` for rows of mixed width, whose full name is as long as their list of parts.
-static std::string shortFormat(const std::string &format) {
-  size_t rows = format.find("rows<");
-  if (rows == std::string::npos)
-    return format;
-  size_t first = format.find("bits = ", rows), last = format.rfind("bits = ");
-  if (first == std::string::npos)
-    return format;
-  auto leaf = [&](size_t at) { return std::string("k") + format[at + 7]; };
-  std::string name = leaf(first) + ".." + leaf(last) + (format.find("table = i8") != std::string::npos ? "i" : "");
-  return rows > format.find("scaled<") ? "alpha*" + name : name;
-}
-
 /// A bar on a terminal, a line a layer elsewhere.
 static void printProgress(const QuantizedLayer &layer, const Stopwatch &watch) {
   double bits = 8.0 * layer.storedBytes / (double(layer.rows) * layer.columns);

@@ -49,6 +49,10 @@ CLI::App *addCommand(CLI::App &app, Action &action, const std::string &name, con
   return command;
 }
 
+/// A format for people: rows of mixed terms, whose name is as long as the list of
+/// their parts, as `k1..k5i,w2..w8`; everything else as it is.
+std::string shortFormat(const std::string &format);
+
 /// One sequence of token ids a line, separated by spaces; empty lines are skipped.
 Expected<std::vector<std::vector<int32_t>>> readTokenIds(const std::string &path);
 

@@ -73,7 +73,7 @@ static Error inspectPackage(const Options &options) {
   auto items = layers->elements();
   if (!items)
     return items.takeError();
-  std::printf("%-40s %-12s %-14s %8s %12s %10s %10s %10s\n", "layer", "format", "shape", "bits", "bytes", "error",
+  std::printf("%-40s %-16s %-14s %8s %12s %10s %10s %10s\n", "layer", "format", "shape", "bits", "bytes", "error",
               "output", "loss");
   std::vector<std::pair<double, std::string>> losses;
   for (const JsonCursor &layer : *items) {
@@ -101,9 +101,9 @@ static Error inspectPackage(const Options &options) {
     std::string shapeText;
     for (int64_t size : *shape)
       shapeText += (shapeText.empty() ? "" : "x") + std::to_string(size);
-    std::printf("%-40s %-12s %-14s %8.4f %12lld %10s %10s %10s\n", name->c_str(), format->c_str(), shapeText.c_str(),
-                *layerBits, static_cast<long long>(*layerBytes), errors[0].c_str(), errors[1].c_str(),
-                errors[2].c_str());
+    std::printf("%-40s %-16s %-14s %8.4f %12lld %10s %10s %10s\n", name->c_str(), shortFormat(*format).c_str(),
+                shapeText.c_str(), *layerBits, static_cast<long long>(*layerBytes), errors[0].c_str(),
+                errors[1].c_str(), errors[2].c_str());
   }
   printWorst(std::move(losses));
   std::printf("%lld parameters, %.4f true bits a linear weight; bytes:", static_cast<long long>(*parameters), *bits);

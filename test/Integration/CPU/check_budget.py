@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -183,6 +184,21 @@ for text in ("text", "other"):
     # What eval says of the package alone.
     alone = json.loads(skim("eval", "compared/auto-4.skim", "--text", text, "--length", 64, "--sequences", 6, "--against", "compared/base.skim", "--json"))
     check(alone["kl_windows"] == windows[1] and alone["perplexity"] == float(two["perplexity"]), alone)
+
+# For people, mixed rows are named by their kinds' widths.
+mixed = 0
+shown = {line.split()[0]: line.split()[1] for line in skim("inspect", "compared/auto-4.skim").splitlines() if line.strip()}
+for layer in json.loads(skim("inspect", "compared/auto-4.skim", "--json"))["layers"]:
+    kinds = []
+    for leaf, letter in (("codebook", "k"), ("uniform", "w")):
+        bits = [int(found) for found in re.findall(leaf + r"<bits = (\d+)", layer["format"])]
+        if bits:
+            i = "i" if leaf == "codebook" else ""
+            kinds.append(letter + str(min(bits)) + (f"..{letter}{max(bits)}" if max(bits) > min(bits) else "") + i)
+    if layer["format"].startswith("#skim.rows"):
+        mixed += 1
+        check(shown[layer["name"]] == ",".join(kinds), shown[layer["name"]], layer["format"])
+check(mixed > 0, "rows of mixed terms")
 
 # A program for a GPU holds a tied table once too, in tiles: the budget is of what the target maps: its file but for the header and what aligns tensors.
 def tensors(path):
