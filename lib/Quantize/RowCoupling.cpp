@@ -33,7 +33,7 @@ public:
   Coupling(const std::string &name, FinishedLayer &layer, const MatrixView &weights, const Sensitivity &sensitivity,
            const CouplingOptions &options)
       : name(name), layer(layer), weights(weights), sensitivity(sensitivity), options(options), n(weights.rows),
-        k(weights.columns), prepared(objectiveOf(layer, sensitivity, options)), objective(*prepared) {}
+        k(weights.columns), objective(objectiveOf(layer, sensitivity, options)) {}
 
   Error setOutputs(std::span<const float> packed);
   void run();
@@ -53,8 +53,7 @@ private:
   const Sensitivity &sensitivity;
   const CouplingOptions &options;
   int64_t n, k;
-  std::shared_ptr<const Objective> prepared;
-  const Objective &objective;
+  std::shared_ptr<const Objective> objective;
   std::vector<float> outputs; // [N,N]: share · G, zeros on the diagonal
   std::vector<float> energy;  // [N]: G's diagonal
   std::vector<float> delta;   // [N,K] ŵ − w, by logical row
@@ -165,7 +164,7 @@ void Coupling::batch(LayerPart &part, const uint32_t *rows, int64_t first, int64
     // What the batch has to make up for.
     std::vector<float> shift(used * k), target(k);
     gemm(used, k, n, 1.0f, shared.data() + begin * n, n, false, delta.data(), k, 0.0f, shift.data(), k);
-    RowTile tile(objective, bitsOf(part.bits), options.table, gridOf(part.bits));
+    RowTile tile(*objective, bitsOf(part.bits), options.table, gridOf(part.bits));
     for (int64_t i = 0; i < used; ++i) {
       const float *weight = weights.row(rows[begin + i]);
       for (int64_t j = 0; j < k; ++j)
@@ -206,7 +205,7 @@ void Coupling::decodeAll() {
   int64_t at = 0;
   for (const LayerPart &part : layer.parts) {
     parallelFor(part.matrix.rows, 16, options.threads, [&](size_t begin, size_t end, unsigned) {
-      RowTile tile(objective, bitsOf(part.bits), options.table, gridOf(part.bits));
+      RowTile tile(*objective, bitsOf(part.bits), options.table, gridOf(part.bits));
       for (size_t i = begin; i < end; ++i) {
         int64_t row = layer.permutation[at + i];
         loadLane(tile, 0, part.matrix, int64_t(i), part.bits, options.table);

@@ -1,7 +1,7 @@
 //===- Code.h - kernels in the folder ---------------------------*- C++ -*-===//
 //
 // STEM.ptx.gz, and STEM.cubin where ptxas was there. PTX is text in which most
-// lines have come before: of six chips it has 48 MB, compressed 4.
+// lines have come before: of six chips it has 39 MB, compressed 7.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SKIM_TOOLS_GPUCHECK_CODE_H

@@ -10,7 +10,6 @@
 
 #include "Command.h"
 #include "skim/Support/AtomicOutput.h"
-#include "skim/Support/MappedFile.h"
 #include "skim/Support/PackageManifest.h"
 #include "skim/Support/Resources.h"
 #include "llvm/ADT/StringRef.h"
@@ -57,7 +56,10 @@ public:
   Error run();
 
 private:
-  /// Runs `PROGRAM arguments`; its standard output goes to `output`. The error is its last line.
+  /// Runs a program; its standard output goes to `output`. If it fails: its last line of errors.
+  std::optional<std::string> execute(const std::string &path, const std::vector<std::string> &arguments,
+                                     const std::string &output) const;
+  /// The same of one of ours, as an error.
   Error call(const std::string &program, std::vector<std::string> arguments, const std::string &output);
   /// The statistics file of a method, calibrated where there is none yet.
   Expected<std::string> statisticsFor(bool published);
@@ -86,22 +88,29 @@ private:
 /// compared with, except where it has nothing there.
 static constexpr double kBaselineAllowance = 0.14;
 
-Error Comparison::call(const std::string &program, std::vector<std::string> arguments, const std::string &output) {
-  std::string path = programs + "/" + program, log = options.output + "/last.log";
+std::optional<std::string> Comparison::execute(const std::string &path, const std::vector<std::string> &arguments,
+                                               const std::string &output) const {
+  std::string log = options.output + "/last.log", reason;
   std::vector<llvm::StringRef> words = {path};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(), llvm::StringRef(output), llvm::StringRef(log)};
-  std::string detail;
   // Redirection writes over what is there without cutting it off.
   llvm::sys::fs::remove(log);
   if (!output.empty())
     llvm::sys::fs::remove(output);
-  if (llvm::sys::ExecuteAndWait(path, words, std::nullopt, redirects, 0, 0, &detail) == 0)
-    return Error::success();
+  if (llvm::sys::ExecuteAndWait(path, words, std::nullopt, redirects, 0, 0, &reason) == 0)
+    return std::nullopt;
   if (auto buffer = llvm::MemoryBuffer::getFile(log))
     if (llvm::StringRef text = (*buffer)->getBuffer().rtrim(); !text.empty())
-      detail = text.rsplit('\n').second.empty() ? text.str() : text.rsplit('\n').second.str();
-  llvm::StringRef reason(detail);
+      reason = text.rsplit('\n').second.empty() ? text.str() : text.rsplit('\n').second.str();
+  return reason;
+}
+
+Error Comparison::call(const std::string &program, std::vector<std::string> arguments, const std::string &output) {
+  std::optional<std::string> failed = execute(programs + "/" + program, arguments, output);
+  if (!failed)
+    return Error::success();
+  llvm::StringRef reason(*failed);
   reason.consume_front("skim: error: ");
   return fail(program + " " + arguments.front() + " failed", "", "", reason.str());
 }
@@ -364,22 +373,12 @@ Error Comparison::write() {
 
 /// The picture is Python's (matplotlib); a comparison without it is still one. False, and why, where there is none.
 bool Comparison::draw() {
-  std::string script = programs + "/../python/plot_compare.py", detail;
-  std::string arguments[] = {SKIM_PYTHON, script, options.output + "/compare.json", options.output + "/compare.svg"};
-  std::vector<llvm::StringRef> words(std::begin(arguments), std::end(arguments));
-  std::string log = options.output + "/last.log";
-  std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(), llvm::StringRef(log), llvm::StringRef(log)};
-  if (llvm::sys::ExecuteAndWait(arguments[0], words, std::nullopt, redirects, 0, 0, &detail) == 0)
-    return true;
-  // Python's last line names the exception.
-  std::string reason = detail.empty() ? "it failed" : detail;
-  if (Expected<std::string> said = readTextFile(log)) {
-    llvm::StringRef last = llvm::StringRef(*said).rtrim().rsplit('\n').second;
-    if (!last.empty())
-      reason = last.str();
-  }
-  std::fprintf(stderr, "skim: no picture from %s %s: %s\n", SKIM_PYTHON, script.c_str(), reason.c_str());
-  return false;
+  std::string script = programs + "/../python/plot_compare.py";
+  std::optional<std::string> failed =
+      execute(SKIM_PYTHON, {script, options.output + "/compare.json", options.output + "/compare.svg"}, "");
+  if (failed)
+    std::fprintf(stderr, "skim: no picture from %s %s: %s\n", SKIM_PYTHON, script.c_str(), failed->c_str());
+  return !failed;
 }
 
 Error Comparison::run() {

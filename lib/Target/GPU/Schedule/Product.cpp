@@ -160,11 +160,12 @@ Values Product::finish(DeviceBuilder &b, const KernelArguments &arguments, const
   if (scaling == Units) {
     scales[1] = sums.pop_back_val();
     scales[0] = sums.pop_back_val();
-  } else if (scaling != Rows || group == 0) {
+  } else if (scaling == Rows && group != 0) {
+    for (int h = 0; h < 2; ++h)
+      scales[h] = own->scale(b, arguments.components, state.tile, h, b.i32(0));
+  } else {
     return sums;
   }
-  for (int h = 0; h < 2 && scaling == Rows; ++h)
-    scales[h] = own->scale(b, arguments.components, state.tile, h, b.i32(0));
   for (auto [i, sum] : llvm::enumerate(sums))
     sum = b.mul(sum, scales[i / 2 % 2]);
   return sums;
