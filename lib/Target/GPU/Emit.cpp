@@ -19,6 +19,7 @@
 #include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Transforms/Passes.h"
 #include "skim/Skim/SkimDialect.h"
+#include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
@@ -181,17 +182,24 @@ std::optional<std::string> skim::findPtxas() {
   return std::nullopt;
 }
 
-/// Lines of `ptxas -v`: "Compiling entry function 'k' for …", "… bytes stack frame, … spill …", "Used … registers …".
+/// Lines of `ptxas -v`: "Compiling entry function 'k' for …", "… bytes stack frame, … spill …", "Used … registers …";
+/// before them those on wgmma, "(C7514) Potential Performance Loss: … in the function 'k'".
 static std::vector<KernelUsage> parseUsage(StringRef log) {
   std::vector<KernelUsage> all;
   llvm::Regex entry("Compiling entry function '([^']*)'");
   llvm::Regex spills("([0-9]+) bytes stack frame, ([0-9]+) bytes spill stores, ([0-9]+) bytes spill loads");
   llvm::Regex used("Used ([0-9]+) registers"), shared("([0-9]+) bytes smem");
+  llvm::Regex wgmma("\\(C75[0-9]+\\) (.*) function '([^']*)'");
+  llvm::StringMap<std::string> remarks;
   SmallVector<StringRef> lines, found;
   log.split(lines, '\n');
   for (StringRef line : lines) {
-    if (entry.match(line, &found))
+    if (wgmma.match(line, &found))
+      remarks.try_emplace(found[2], found[1].str());
+    if (entry.match(line, &found)) {
       all.emplace_back().kernel = found[1].str();
+      all.back().wgmma = remarks.lookup(found[1]);
+    }
     if (all.empty())
       continue;
     KernelUsage &last = all.back();

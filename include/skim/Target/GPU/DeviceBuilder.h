@@ -84,6 +84,32 @@ public:
 
   /// d = a·b + c of m16n8k16: four words of A, two of B, four f32.
   Values mma(Type half, llvm::ArrayRef<Value> a, llvm::ArrayRef<Value> b, llvm::ArrayRef<Value> c);
+
+  //===--- wgmma, sm_90a alone: a warpgroup, four warps from a multiple of four on, multiplies asynchronously ---===//
+  // Registers go from wgmmaFence through wgmma to wgmmaWait. In between nothing else may use them but the arguments and
+  // results of loops and branches, and a sum is used once: what reads or writes a register that wgmma works on is
+  // undefined, and ptxas then lets nothing overlap. docs/gpu.md, "wgmma".
+  /// Hands registers to wgmma: sums (f32) and words of A (i32), in any order. Needed after they were written, or read
+  /// behind wgmmaWait; sums that come from another wgmma may do without.
+  Values wgmmaFence(llvm::ArrayRef<Value> registers);
+  /// d = a·b + d of m64nNk16, `half` f16 or bf16. `sums`: N/2 a lane, N a multiple of 8 up to 256; each 8 columns are
+  /// four, as mma's. `a`: four words, those of mma's A for the warp's 16 of the 64 rows. `descriptorB`: 16 × N, see
+  /// wgmmaDescriptor. `first` (i1): true where d = a·b, whatever the sums were.
+  Values wgmma(llvm::ArrayRef<Value> sums, llvm::ArrayRef<Value> a, Value descriptorB, Type half, Value first = {});
+  /// Closes the group of the wgmma since the last one.
+  void wgmmaCommit();
+  /// Waits until at most `pending` groups are at work. The registers, all of groups that are done then, are the lanes'
+  /// again: sums have their values, words of A may be written.
+  Values wgmmaWait(int64_t pending, llvm::ArrayRef<Value> registers);
+  /// Where B lies, without swizzle: core matrices of eight columns of B (rows of x) by 16 bytes (eight k), each 128
+  /// consecutive bytes, are `leadingBytes` apart along k and `strideBytes` along N. All are multiples of 16 below 2^18.
+  Value wgmmaDescriptor(Value shared, int64_t leadingBytes, int64_t strideBytes);
+  /// The same `bytes` (i32, a multiple of 16) further.
+  Value wgmmaDescriptorAt(Value descriptor, Value bytes);
+  /// What this lane wrote to shared memory (by a store, or a cp.async that it has waited for) may be read by wgmma, of
+  /// other lanes behind a barrier.
+  void fenceProxyAsync();
+
   /// x / (1 + e^−x).
   Value silu(Value x);
 

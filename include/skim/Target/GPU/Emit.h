@@ -33,6 +33,8 @@ std::optional<std::string> findPtxas();
 struct KernelUsage {
   std::string kernel;
   int registers = 0, sharedBytes = 0, stackBytes = 0, spillStores = 0, spillLoads = 0;
+  /// What ptxas did to wgmma (serialised it, put a fence in), with its reason; empty if it is as it was written.
+  std::string wgmma;
 };
 
 /// Assembles PTX to a cubin; `usage`, if given, takes what every kernel uses.
