@@ -21,6 +21,7 @@
 #include "skim/Support/Sha256.h"
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/CPU/Step.h"
+#include "skim/Target/GPU/Emit.h"
 #include "skim/Target/GPU/SimulatorLibrary.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
@@ -505,7 +506,7 @@ bool Build::generateDevices() {
     if (finishPhase(Phase::Generate, *code) || fails(work->makeFolder(folder)))
       return false;
     if (target.simulated) {
-      if (fails(emitSimulation(*code, work->file(files.code))))
+      if (fails(checkInstructions(*code, target)) || fails(emitSimulation(*code, work->file(files.code))))
         return false;
     } else {
       Expected<int64_t> scratch = emitSampler(context, *host, program->vocabulary, work->file(files.code));

@@ -109,7 +109,7 @@ struct OpCounters {
   std::string op;       ///< `llvm.load`, `nvvm.mma.sync`, …
   std::string location; ///< of the operation, as MLIR prints it
   std::string label;    ///< the operation's attribute `skim.label`, or empty
-  std::string kind;     ///< load, store, atomic, copy, barrier, shuffle, vote, ldmatrix, mma, …
+  std::string kind;     ///< load, store, atomic, copy, barrier, shuffle, vote, ldmatrix, mma, wgmma, …
   bool shared = false;  ///< in shared memory (copies: false, they count as global here)
   uint32_t width = 0;   ///< bytes of a lane in a request
   uint64_t requests = 0;
@@ -120,6 +120,7 @@ struct OpCounters {
   /// Shared memory (copies: their stores): cycles of the 32 banks of 4 bytes, and
   /// the cycles without conflicts.
   uint64_t wavefronts = 0, idealWavefronts = 0;
+  uint64_t products = 0; ///< of matrix operations, multiply-adds (bits: each counts)
   /// Global loads and copies: how many are on their way (this one included) when
   /// the first use of this one's value waits; and their bytes a lane.
   uint32_t loadsInFlight = 0, bytesInFlight = 0;

@@ -95,6 +95,8 @@ Block::Block(const Module::Kernel &kernel, Device::State &device, const LaunchSh
   warps.resize(count);
   lanes.resize(count * kWarp);
   clocks.resize(count * count);
+  fenceClocks.resize(count * count);
+  proxyClocks.resize(count * count);
   sharedBytes = uint64_t(kernel.shared) + shape.dynamicShared;
   constexpr uint64_t alignment = 1024;
   arena.resize(sharedBytes + alignment);
@@ -171,12 +173,18 @@ void Block::serve(const Group &group) {
     return serveCopy(group);
   case Kind::Barrier:
     return serveBarrier(group);
+  case Kind::WgmmaFence:
+  case Kind::Wgmma:
+  case Kind::WgmmaCommit:
+  case Kind::WgmmaWait:
+  case Kind::FenceProxy:
+    return serveWarpgroup(group);
   default:
     return serveCollective(group);
   }
 }
 
-/// Lets the warps at a barrier go on if it is complete.
+/// Lets the warps at a barrier (or at a wgmma of their group) go on if it is complete.
 void Block::releaseBarrier(uint32_t number) {
   std::vector<uint32_t> here;
   for (uint32_t warp = 0; warp < warps.size(); ++warp)
@@ -185,16 +193,19 @@ void Block::releaseBarrier(uint32_t number) {
   if (here.size() * kWarp < warps[here.front()].threads)
     return;
   for (uint32_t warp : here)
-    ++epoch(warp);
-  for (uint32_t v = 0; v < warps.size(); ++v) {
-    uint32_t latest = 0;
-    for (uint32_t warp : here)
-      latest = std::max(latest, clocks[warp * warps.size() + v]);
-    for (uint32_t warp : here)
-      clocks[warp * warps.size() + v] = latest;
-  }
-  for (uint32_t warp : here)
     warps[warp].state = WarpState::Runs;
+  if (number >= kFirstWarpgroup)
+    return multiplyWarpgroup(here.front());
+  for (uint32_t warp : here)
+    ++epoch(warp);
+  for (std::vector<uint32_t> *known : {&clocks, &fenceClocks, &proxyClocks})
+    for (uint32_t v = 0; v < warps.size(); ++v) {
+      uint32_t latest = 0;
+      for (uint32_t warp : here)
+        latest = std::max(latest, (*known)[warp * warps.size() + v]);
+      for (uint32_t warp : here)
+        (*known)[warp * warps.size() + v] = latest;
+    }
   ++counters.barriers;
 }
 
@@ -212,9 +223,12 @@ void Block::trapDeadlock() {
       if (warps[other].state == WarpState::Done)
         others = name + " at its end";
       else if (warps[other].barrier != warps[warp].barrier)
-        others = name + " at barrier " + std::to_string(warps[other].barrier);
+        others = name + (warps[other].barrier < kFirstWarpgroup ? " at barrier " + std::to_string(warps[other].barrier)
+                                                                : " at wgmma");
     }
     Group group = {warp, warps[warp].lanes, &op, nullptr};
+    if (warps[warp].barrier >= kFirstWarpgroup)
+      return trap(group, index, "divergent wgmma", "the four warps of the warpgroup", others);
     return trap(group, index, "divergent barrier",
                 std::to_string(warps[warp].threads) + " threads at barrier " + std::to_string(warps[warp].barrier),
                 others.empty() ? "fewer" : others);
@@ -225,7 +239,8 @@ Error Block::run(std::array<uint32_t, 3> index) {
   trapped.reset();
   requests = 0;
   std::fill(shadow.begin(), shadow.end(), Shadow());
-  std::fill(clocks.begin(), clocks.end(), 0);
+  for (std::vector<uint32_t> *known : {&clocks, &fenceClocks, &proxyClocks})
+    std::fill(known->begin(), known->end(), 0);
   for (uint32_t warp = 0; warp < warps.size(); ++warp) {
     warps[warp] = Warp();
     epoch(warp) = 1;
@@ -246,6 +261,7 @@ Error Block::run(std::array<uint32_t, 3> index) {
     lane.depth = 0;
     lane.copies.clear();
     lane.groups = 0;
+    lane.registers.assign(kernel.registers, HeldRegister());
     lane.context = context::make_fcontext(device.stacks.top(thread), Stacks::usable(), enterLane);
     warps[lane.warp].lanes |= 1u << lane.lane;
   }
@@ -262,6 +278,8 @@ Error Block::run(std::array<uint32_t, 3> index) {
         return *trapped;
       if (warps[warp].state == WarpState::Waits)
         releaseBarrier(warps[warp].barrier);
+      if (trapped)
+        return *trapped;
     }
     if (ran)
       continue;

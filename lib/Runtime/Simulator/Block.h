@@ -22,6 +22,15 @@ struct PendingCopy {
   uint32_t offset, bytes; ///< in the block's shared memory
   uint32_t group;
 };
+/// What a wgmma reads whose group the warp has not waited for.
+using PendingRead = PendingCopy;
+
+/// A register that a wgmma.fence handed over. Who holds it has a ticket: its number and, above, its version.
+struct HeldRegister {
+  uint32_t value = 0;
+  uint16_t version = 0;
+  uint32_t group = 0; ///< the last group that has it, from 1; 0: none
+};
 
 struct Lane : skim_sim_lane {
   Block *owner = nullptr;
@@ -41,6 +50,7 @@ struct Lane : skim_sim_lane {
   /// Copies on their way, and the groups closed so far.
   std::vector<PendingCopy> copies;
   uint32_t groups = 0;
+  std::vector<HeldRegister> registers;
 
   uint32_t op() const { return path[depth]; }
 };
@@ -49,8 +59,10 @@ struct Lane : skim_sim_lane {
 struct Shadow {
   enum : uint8_t { Initialised = 1, Pending = 2, Atomic = 4 };
   uint32_t writeEpoch = 0, readEpoch = 0, otherEpoch = 0;
+  uint32_t writeFences = 0; ///< proxy fences of the writer's warp before the write
   /// Thread numbers; `reader` and `other` are the last two distinct ones.
   uint16_t writer = kNobody, reader = kNobody, other = kNobody;
+  uint16_t wgmmas = 0; ///< that are reading it, counted for each of their warps
   uint8_t flags = 0;
   static constexpr uint16_t kNobody = 0xFFFF;
 };
@@ -75,6 +87,9 @@ private:
     WarpState state = WarpState::Runs;
     uint32_t barrier = 0, threads = 0; ///< what it waits at
     uint32_t lanes = 0;                ///< mask of those that exist
+    // wgmma: groups closed and done so far, and what wgmma reads of shared memory until a group is done.
+    uint32_t groups = 0, finished = 0;
+    std::vector<PendingRead> reads;
   };
   /// Lanes of a warp that are at one place.
   struct Group {
@@ -108,6 +123,25 @@ private:
   uint32_t &epoch(uint32_t warp) { return clocks[warp * warps.size() + warp]; }
   uint32_t epoch(uint32_t warp) const { return clocks[warp * warps.size() + warp]; }
 
+  // Warpgroup.cpp
+  static constexpr uint32_t kGroupWarps = 4;
+  /// Warps of group g wait for each other here; block barriers have lower numbers.
+  static constexpr uint32_t kFirstWarpgroup = 16;
+  void serveWarpgroup(const Group &group);
+  void handOver(const Group &group);
+  void meetWarpgroup(const Group &group);
+  void waitForWgmma(const Group &group);
+  /// The register of a ticket, or null after a trap.
+  HeldRegister *heldRegister(const Group &group, uint32_t index, uint32_t ticket);
+  /// A wgmma whose four warps are all there.
+  void multiplyWarpgroup(uint32_t firstWarp);
+  /// Checks and marks what wgmma reads; false after a trap.
+  bool readByWgmma(const Group &group, uint64_t address, uint32_t bytes);
+  void finishReads(uint32_t warp);
+  void fenceProxy(uint32_t warp);
+  uint32_t &fences(uint32_t warp, uint32_t of) { return fenceClocks[warp * warps.size() + of]; }
+  uint32_t &proxied(uint32_t warp, uint32_t of) { return proxyClocks[warp * warps.size() + of]; }
+
   // Collective.cpp, Matrix.cpp
   void serveCollective(const Group &group);
   void serveBarrier(const Group &group);
@@ -128,6 +162,9 @@ private:
   std::vector<Warp> warps;
   /// clocks[w · warps + v]: the epoch of warp v up to which w has seen everything.
   std::vector<uint32_t> clocks;
+  /// fenceClocks[w · warps + v]: proxy fences of warp v that come before what w does now; proxyClocks: the epoch of v
+  /// up to which a proxy fence, of any warp, lies between what v wrote and what w does now.
+  std::vector<uint32_t> fenceClocks, proxyClocks;
   uint32_t threads = 0;
   uint64_t sharedBytes = 0;
   std::vector<uint8_t> arena;

@@ -60,6 +60,8 @@ std::string Counters::json() const {
       entry.update({{"sectors", op.sectors}, {"ideal_sectors", op.idealSectors}});
     if (op.idealWavefronts)
       entry.update({{"wavefronts", op.wavefronts}, {"ideal_wavefronts", op.idealWavefronts}});
+    if (op.products)
+      entry["products"] = op.products;
     if (op.loadsInFlight)
       entry.update({{"loads_in_flight", op.loadsInFlight}, {"bytes_in_flight", op.bytesInFlight}});
     operations.push_back(std::move(entry));

@@ -7,9 +7,9 @@
 using namespace skim;
 using namespace skim::sim;
 
-static constexpr std::string_view kKinds[] = {"load",  "store",   "atomic",   "copy",    "commit",
-                                              "wait",  "barrier", "syncwarp", "shuffle", "vote",
-                                              "redux", "elect",   "ldmatrix", "mma",     "loop"};
+static constexpr std::string_view kKinds[] = {
+    "load",  "store", "atomic",   "copy", "commit",      "wait",  "barrier",      "syncwarp",   "shuffle",     "vote",
+    "redux", "elect", "ldmatrix", "mma",  "wgmma_fence", "wgmma", "wgmma_commit", "wgmma_wait", "fence_proxy", "loop"};
 
 std::string_view sim::spell(Kind kind) { return kKinds[static_cast<size_t>(kind)]; }
 
@@ -58,13 +58,15 @@ static Expected<Op> parseOp(const JsonCursor &value) {
 static Expected<std::unique_ptr<Module::Kernel>> parseKernel(const JsonCursor &value) {
   auto kernel = std::make_unique<Module::Kernel>();
   Expected<std::string> name = value.string("name"), symbol = value.string("symbol");
-  Expected<int64_t> shared = value.integer("shared", 0, 1 << 20);
+  Expected<int64_t> shared = value.integer("shared", 0, 1 << 20),
+                    registers = value.integerOr("registers", 0, 0, UINT16_MAX);
   Expected<JsonCursor> arguments = value.member("arguments"), ops = value.member("ops");
   for (const auto *text : {&name, &symbol})
     if (!*text)
       return text->failure();
-  if (!shared)
-    return shared.failure();
+  for (const auto *number : {&shared, &registers})
+    if (!*number)
+      return number->failure();
   for (const auto *list : {&arguments, &ops})
     if (!*list)
       return list->failure();
@@ -77,6 +79,7 @@ static Expected<std::unique_ptr<Module::Kernel>> parseKernel(const JsonCursor &v
   kernel->name = *name;
   kernel->symbol = *symbol;
   kernel->shared = static_cast<uint32_t>(*shared);
+  kernel->registers = static_cast<uint32_t>(*registers);
   kernel->arguments.assign(widths->begin(), widths->end());
   for (const JsonCursor &element : *elements) {
     Expected<Op> op = parseOp(element);

@@ -15,17 +15,22 @@ enum class Kind {
   Load,
   Store,
   Atomic,
-  Copy,     ///< cp.async
-  Commit,   ///< of the copies so far as a group
-  Wait,     ///< {groups that may still be on their way}
-  Barrier,  ///< words: number, threads (0: all)
-  SyncWarp, ///< words: members
-  Shuffle,  ///< {0 bfly, 1 up, 2 down, 3 idx}; words: members, value, offset, clamp → value, valid
-  Vote,     ///< {0 any, 1 all, 2 ballot, 3 uni}; words: members, predicate → result
-  Redux,    ///< {0 add, 1 and, 2 max, 3 min, 4 or, 5 umax, 6 umin, 7 xor}; words: members, value → result
-  Elect,    ///< words: members → 1 in the first lane
-  LdMatrix, ///< {matrices, transposed}; words: address → a word for each matrix
-  Mma,      ///< {m, n, k, type of A, type of B, 1: and instead of xor, type of the sums}; words: A, B, C → D
+  Copy,        ///< cp.async
+  Commit,      ///< of the copies so far as a group
+  Wait,        ///< {groups that may still be on their way}
+  Barrier,     ///< words: number, threads (0: all)
+  SyncWarp,    ///< words: members
+  Shuffle,     ///< {0 bfly, 1 up, 2 down, 3 idx}; words: members, value, offset, clamp → value, valid
+  Vote,        ///< {0 any, 1 all, 2 ballot, 3 uni}; words: members, predicate → result
+  Redux,       ///< {0 add, 1 and, 2 max, 3 min, 4 or, 5 umax, 6 umin, 7 xor}; words: members, value → result
+  Elect,       ///< words: members → 1 in the first lane
+  LdMatrix,    ///< {matrices, transposed}; words: address → a word for each matrix
+  Mma,         ///< {m, n, k, type of A, type of B, 1: and instead of xor, type of the sums}; words: A, B, C → D
+  WgmmaFence,  ///< {first register, registers}; words: what they hold → a ticket for each
+  Wgmma,       ///< {n, 1: bf16}; words: descriptor (2), 1: D is not added, tickets of A (4) and of the sums → of these
+  WgmmaCommit, ///< of the wgmma so far as a group
+  WgmmaWait,   ///< {groups that may still be at work, registers}; words: tickets → what they hold
+  FenceProxy,  ///< fence.proxy.async of shared memory
   Loop
 };
 
@@ -51,6 +56,7 @@ struct Module::Kernel {
   /// Static shared memory; the dynamic part begins behind it.
   uint32_t shared = 0;
   std::vector<uint32_t> arguments; ///< bytes of each
+  uint32_t registers = 0;          ///< that fences of wgmma hand over
   std::vector<Op> ops;
 };
 

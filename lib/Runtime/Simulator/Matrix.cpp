@@ -103,6 +103,7 @@ void Block::multiply(const Group &group) {
   auto typeA = static_cast<Element>(params[3]), typeB = static_cast<Element>(params[4]);
   auto typeC = static_cast<Element>(params[6]);
   bool ands = params[5];
+  group.counters->products += uint64_t(m) * 8 * k;
   uint32_t each = 32 / bitsOf(typeA);
   uint32_t before = (m / 8 + 1) * (k / (4 * each)); // registers of A and B
   const uint32_t *in[kWarp];

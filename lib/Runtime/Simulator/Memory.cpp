@@ -160,6 +160,11 @@ bool Block::touchShared(const Group &group, uint32_t index, uint64_t address, ui
            "none for byte " + std::to_string(byte) + " of shared memory");
       return false;
     }
+    if (cell.wgmmas && touch != Touch::Read) {
+      trap(group, index, "write over what wgmma reads", "wgmma.wait_group by its warps before",
+           "none for byte " + std::to_string(byte) + " of shared memory");
+      return false;
+    }
     bool atomics = touch == Touch::Atomic && cell.flags & Shadow::Atomic;
     if (touch != Touch::Write && touch != Touch::Copy && !(cell.flags & Shadow::Initialised)) {
       trap(group, index, "read of uninitialised shared memory", "a byte that was written",
@@ -184,6 +189,7 @@ bool Block::touchShared(const Group &group, uint32_t index, uint64_t address, ui
         return conflict("race: write over what another thread reads", byte, reader);
     cell.writer = actor;
     cell.writeEpoch = now;
+    cell.writeFences = fences(group.warp, group.warp);
     cell.flags = touch == Touch::Copy     ? Shadow::Pending
                  : touch == Touch::Atomic ? Shadow::Initialised | Shadow::Atomic
                                           : Shadow::Initialised;
@@ -305,6 +311,7 @@ void Block::waitForCopies(Lane &lane, uint32_t left) {
     for (uint32_t byte = copy.offset; byte < copy.offset + copy.bytes; ++byte) {
       shadow[byte].flags = Shadow::Initialised;
       shadow[byte].writeEpoch = now;
+      shadow[byte].writeFences = fences(lane.warp, lane.warp);
     }
     return true;
   });

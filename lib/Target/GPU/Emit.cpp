@@ -115,8 +115,28 @@ static Error lowerToNVVM(ModuleOp module) {
   return Error::success();
 }
 
+Error skim::checkInstructions(ModuleOp module, const GPUTarget &target) {
+  Operation *wrong = nullptr;
+  if (target.chip != "sm_90a")
+    module.walk([&](Operation *op) {
+      auto text = dyn_cast<LLVM::InlineAsmOp>(op);
+      bool wgmma =
+          text ? text.getAsmString().contains("wgmma.") : op->getName().getStringRef().starts_with("nvvm.wgmma.");
+      if (wgmma)
+        wrong = op;
+      return wgmma ? WalkResult::interrupt() : WalkResult::advance();
+    });
+  if (!wrong)
+    return Error::success();
+  auto kernel = wrong->getParentOfType<gpu::GPUFuncOp>();
+  return fail("code generation failed", kernel ? "kernel '" + kernel.getName().str() + "'" : target.name,
+              "sm_90a, which alone has wgmma", target.chip);
+}
+
 Expected<std::string> skim::emitPTX(ModuleOp module, StringRef name, const GPUTarget &target) {
   prepareGPUEmission(*module.getContext());
+  if (Error error = checkInstructions(module, target))
+    return error;
   if (Error error = lowerToNVVM(module))
     return error;
   auto source = module.lookupSymbol<gpu::GPUModuleOp>(name);

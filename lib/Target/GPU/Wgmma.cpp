@@ -11,6 +11,7 @@
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 
 using namespace mlir;
 using namespace skim;
@@ -58,8 +59,7 @@ Values DeviceBuilder::wgmmaWait(int64_t pending, ArrayRef<Value> registers) {
   return inPlace(*this, "wgmma.wait_group.sync.aligned " + std::to_string(pending) + ";", registers, {});
 }
 
-Values DeviceBuilder::wgmma(ArrayRef<Value> sums, ArrayRef<Value> a, Value descriptorB, Type half,
-                            Value first) {
+Values DeviceBuilder::wgmma(ArrayRef<Value> sums, ArrayRef<Value> a, Value descriptorB, Type half, Value first) {
   size_t count = sums.size(), next = 2 * count;
   auto list = [](size_t from, size_t to) {
     std::string text = "{";
@@ -84,18 +84,24 @@ Values DeviceBuilder::wgmma(ArrayRef<Value> sums, ArrayRef<Value> a, Value descr
   return inPlace(*this, text, sums, inputs);
 }
 
+/// Units of 16 bytes. The shift is spelled out, so that the simulator sees what it drops.
+static Value unitsOf(DeviceBuilder &b, Value bytes) {
+  if (std::optional<int64_t> known = getConstantIntValue(bytes); known && *known % 16 == 0)
+    return b.i32(*known / 16);
+  auto op = LLVM::InlineAsmOp::create(b.builder, b.loc, TypeRange(b.i32()), ValueRange(bytes), "shr.u32 $0, $1, 4;",
+                                      "=r,r", /*has_side_effects=*/false, /*is_align_stack=*/false,
+                                      LLVM::tailcallkind::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
+  return op.getResult(0);
+}
+
 Value DeviceBuilder::wgmmaDescriptor(Value shared, int64_t leadingBytes, int64_t strideBytes) {
-  // Units of 16 bytes. The shift is spelled out, so that the simulator sees which address it is.
   Value address = LLVM::PtrToIntOp::create(builder, loc, i32(), shared);
-  auto units = LLVM::InlineAsmOp::create(builder, loc, TypeRange(i32()), ValueRange(address), "shr.u32 $0, $1, 4;",
-                                         "=r,r", /*has_side_effects=*/false, /*is_align_stack=*/false,
-                                         LLVM::tailcallkind::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
-  Value wide = arith::ExtUIOp::create(builder, loc, i64(), units.getResult(0));
+  Value wide = arith::ExtUIOp::create(builder, loc, i64(), unitsOf(*this, address));
   return bitOr(wide, i64(leadingBytes / 16 << 16 | strideBytes / 16 << 32));
 }
 
 Value DeviceBuilder::wgmmaDescriptorAt(Value descriptor, Value bytes) {
-  return add(descriptor, arith::ExtUIOp::create(builder, loc, i64(), shr(bytes, i32(4))));
+  return add(descriptor, arith::ExtUIOp::create(builder, loc, i64(), unitsOf(*this, bytes)));
 }
 
 void DeviceBuilder::fenceProxyAsync() {

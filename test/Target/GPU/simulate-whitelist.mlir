@@ -12,14 +12,16 @@ gpu.module @kernels {
 
 gpu.module @kernels {
   gpu.func @devices(%barrier: !llvm.ptr<3>, %n: i32) kernel {
-    // expected-error@+1 {{'nvvm.mbarrier.init' op runs on devices only: the simulator has no wgmma, TMA or clusters}}
+    // expected-error@+1 {{'nvvm.mbarrier.init' op runs on devices only: the simulator has no TMA, no clusters and no Tensor Memory}}
     nvvm.mbarrier.init %barrier, %n : !llvm.ptr<3>, i32
-    // expected-error@+1 {{'nvvm.wgmma.fence.aligned' op runs on devices only}}
+    // expected-error@+1 {{'nvvm.wgmma.fence.aligned' op runs on devices only: the simulator's wgmma are those of DeviceBuilder, whose registers are operands}}
     nvvm.wgmma.fence.aligned
     // expected-error@+1 {{'nvvm.cp.async.bulk.commit.group' op runs on devices only}}
     nvvm.cp.async.bulk.commit.group
     // expected-error@+1 {{'nvvm.setmaxregister' op runs on devices only}}
     nvvm.setmaxregister increase 200
+    // expected-error@+1 {{'nvvm.fence.proxy' op runs on devices only}}
+    nvvm.fence.proxy {kind = #nvvm.proxy_kind<async>}
     gpu.return
   }
 }
@@ -78,6 +80,40 @@ gpu.module @kernels {
 gpu.module @kernels {
   // expected-error@+1 {{'gpu.func' op is not simulated: expected arguments that are integers, floats or pointers}}
   gpu.func @buffers(%x: memref<4xf32>) kernel {
+    gpu.return
+  }
+}
+
+// -----
+
+// A fence makes a register wgmma's, a wait gives it back; in between nothing else uses it.
+gpu.module @kernels {
+  gpu.func @registers(%y: !llvm.ptr<1>, %sum: f32, %n: i32) kernel {
+    %c0 = arith.constant 0 : i32
+    %c1 = arith.constant 1 : i32
+    %held = llvm.inline_asm has_side_effects "wgmma.fence.sync.aligned;", "=f,0,~{memory}" %sum : (f32) -> f32
+    // expected-error@+1 {{'arith.addf' op uses a register that wgmma has: expected it behind wgmma.wait_group}}
+    %early = arith.addf %held, %held : f32
+    // expected-error@+1 {{'llvm.inline_asm' op is given a register that was not handed to wgmma: expected it behind wgmma.fence}}
+    %waited = llvm.inline_asm has_side_effects "wgmma.wait_group.sync.aligned 0;", "=f,0,~{memory}" %sum : (f32) -> f32
+    %through = scf.for %i = %c0 to %n step %c1 iter_args(%carried = %held) -> f32 : i32 {
+      // expected-error@+1 {{'scf.yield' op is given a register that was not handed to wgmma: expected it behind wgmma.fence}}
+      scf.yield %sum : f32
+    }
+    %back = llvm.inline_asm has_side_effects "wgmma.wait_group.sync.aligned 0;", "=f,0,~{memory}" %through : (f32) -> f32
+    llvm.store %back, %y : f32, !llvm.ptr<1>
+    gpu.return
+  }
+}
+
+// -----
+
+gpu.module @kernels {
+  gpu.func @operands(%sum: f32, %a: i32, %b: i64) kernel {
+    // expected-error@+1 {{'llvm.inline_asm' op is not simulated: wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {$0, $1, $2, $3}, $8, $9, 1, 1, 1, 0, 0;}}
+    %d = llvm.inline_asm has_side_effects "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {$0, $1, $2, $3}, $8, $9, 1, 1, 1, 0, 0;", "=f,=f,=f,=f,0,1,2,3,l,l" %sum, %sum, %sum, %sum, %b, %b : (f32, f32, f32, f32, i64, i64) -> !llvm.struct<(f32, f32, f32, f32)>
+    // expected-error@+1 {{'llvm.inline_asm' op is not simulated with these operands}}
+    %e = llvm.inline_asm has_side_effects "wgmma.fence.sync.aligned;", "=l,0" %b : (i64) -> i64
     gpu.return
   }
 }

@@ -14,8 +14,8 @@ using namespace skim;
 using Values = KernelBuilder::Values;
 
 namespace {
-/// Each lane's n/2 sums of A·B: words of A in global memory, B copied to shared memory 32 columns at a time. Two sets of
-/// A's words take turns. `early`: a sum is used while wgmma works on it.
+/// Each lane's n/2 sums of A·B: words of A in global memory, B copied to shared memory 32 columns at a time. Two sets
+/// of A's words take turns. `early`: a sum is used while wgmma works on it.
 OwningOpRef<ModuleOp> buildProduct(MLIRContext &context, int64_t n, bool bf16, bool early = false) {
   prepareGPUEmission(context);
   OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));

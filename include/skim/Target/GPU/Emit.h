@@ -21,6 +21,9 @@ void prepareGPUEmission(mlir::MLIRContext &context);
 /// the NVVM and LLVM dialects.
 std::string gpuLoweringPipeline();
 
+/// Fails where a kernel of `module` has an operation that the target's chip does not: wgmma is sm_90a's.
+Error checkInstructions(mlir::ModuleOp module, const GPUTarget &target);
+
 /// Lowers the gpu.modules of `module` (consumed) and compiles the one named
 /// `name` to PTX, in this process and without CUDA. The text is for the oldest
 /// PTX version that knows the chip.

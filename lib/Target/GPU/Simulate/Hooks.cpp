@@ -73,7 +73,7 @@ Value Hooks::math(skim_sim_function function, Value a, Value b) {
 SmallVector<Value> Hooks::collective(int64_t op, ArrayRef<Value> in, unsigned results) {
   for (auto [index, word] : llvm::enumerate(in))
     LLVM::StoreOp::create(builder, loc, word, at(words, 4 * index), 4);
-  Value out = at(words, 4 * kWords);
+  Value out = at(words, 4 * capacity);
   call(offsetof(skim_sim_hooks, collective), {}, {lane, i32(op), words, out});
   SmallVector<Value> values;
   for (unsigned i = 0; i < results; ++i)

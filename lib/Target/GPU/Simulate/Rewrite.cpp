@@ -77,6 +77,7 @@ struct Entry {
   std::vector<int64_t> params;
   int64_t bytes = 0, piece = 0;
   bool shared = false;
+  const char *name = nullptr; // instead of the operation's
 };
 
 class Rewriter {
@@ -98,6 +99,7 @@ private:
   void rewriteLoop(Operation *op);
   void rewriteMemory(Hooks &hooks, Operation *op);
   void rewriteText(Hooks &hooks, Operation *op, const InlinePtx &text, ValueRange operands);
+  void rewriteWarpgroup(Hooks &hooks, Operation *op, const InlinePtx &text);
   void rewriteMath(Hooks &hooks, Operation *op, skim_sim_function function);
   bool rewriteIndex(Hooks &hooks, Operation *op);
   bool rewriteCollective(Hooks &hooks, Operation *op);
@@ -112,6 +114,8 @@ private:
     return llvm::map_to_vector(values, [&](Value value) { return hooks.toWord(value); });
   }
 
+  Hooks hooksAt(Location loc) { return Hooks(builder, loc, function.getArgument(0), words, capacity); }
+
   gpu::GPUFuncOp kernel;
   OpBuilder builder;
   func::FuncOp function;
@@ -119,6 +123,13 @@ private:
   llvm::DenseMap<Operation *, int64_t> numbers;
   llvm::StringMap<int64_t> sharedOffsets;
   int64_t sharedBytes = 0;
+  /// wgmma.fence: the number of its first register; which of its operands it hands over (wgmma has the others).
+  struct RegisterFence {
+    int64_t first;
+    SmallVector<bool> fresh;
+  };
+  llvm::DenseMap<Operation *, RegisterFence> fences;
+  int64_t registers = 0, capacity = Hooks::kWords;
 };
 
 } // namespace
@@ -196,23 +207,23 @@ static int64_t elementKind(NVVM::MMATypes type) {
   }
 }
 
-static std::optional<InlinePtx> textOf(Operation *op) {
-  if (auto text = dyn_cast<LLVM::InlineAsmOp>(op))
-    return parseInlinePtx(text.getAsmString());
-  if (auto text = dyn_cast<NVVM::InlinePtxOp>(op))
-    return parseInlinePtx(text.getPtxCode());
-  return std::nullopt;
-}
-
 std::optional<Entry> Rewriter::entryOf(Operation *op) {
   if (auto access = accessOf(op)) {
     const char *kind = isa<LLVM::LoadOp>(op) ? "load" : isa<LLVM::StoreOp>(op) ? "store" : "atomic";
     bool shared = cast<LLVM::LLVMPointerType>(access->pointer.getType()).getAddressSpace() == kSharedSpace;
     return Entry{kind, {}, access->bytes, access->piece, shared};
   }
-  if (auto text = textOf(op); text && text->kind == InlinePtx::Load) {
+  if (auto text = inlinePtxOf(op)) {
     int64_t bytes = text->elements * text->bits / 8;
-    return Entry{"load", {}, bytes, std::min<int64_t>(bytes, 16), false};
+    if (text->kind == InlinePtx::Load)
+      return Entry{"load", {}, bytes, std::min<int64_t>(bytes, 16), false};
+    if (text->kind == InlinePtx::WgmmaFence)
+      return Entry{"wgmma_fence", {fences[op].first, llvm::count(fences[op].fresh, true)}, 0, 0, false, "wgmma.fence"};
+    if (text->kind == InlinePtx::Wgmma)
+      return Entry{"wgmma", {text->elements, text->bf16}, 0, 0, true, "wgmma.mma_async"};
+    if (text->kind == InlinePtx::WgmmaWait)
+      return Entry{"wgmma_wait", {text->immediate, op->getNumOperands()}, 0, 0, false, "wgmma.wait_group"};
+    return std::nullopt;
   }
   return llvm::TypeSwitch<Operation *, std::optional<Entry>>(op)
       .Case([](NVVM::CpAsyncOp copy) { return Entry{"copy", {}, copy.getSize(), copy.getSize(), false}; })
@@ -228,6 +239,8 @@ std::optional<Entry> Rewriter::entryOf(Operation *op) {
       .Case([](NVVM::LdMatrixOp load) {
         return Entry{"ldmatrix", {load.getNum(), load.getLayout() == NVVM::MMALayout::col}, 0, 0, true};
       })
+      .Case([](NVVM::WgmmaGroupSyncAlignedOp) { return Entry{"wgmma_commit", {}}; })
+      .Case([](NVVM::FenceProxyOp) { return Entry{"fence_proxy", {}}; })
       .Case([](NVVM::MmaOp mma) {
         bool ands = mma.getB1Op() == NVVM::MMAB1Op::and_popc;
         auto shape = mma.getShape();
@@ -239,6 +252,24 @@ std::optional<Entry> Rewriter::entryOf(Operation *op) {
 }
 
 LogicalResult Rewriter::number(Json &ops) {
+  FailureOr<llvm::DenseSet<Value>> held = wgmmaRegisters(kernel);
+  if (failed(held))
+    return failure();
+  kernel.getBody().walk([&](Operation *op) {
+    std::optional<InlinePtx> text = inlinePtxOf(op);
+    if (!text || !text->isWarpgroup())
+      return;
+    // A descriptor is two words, and wgmma has one beside that says whether D is added.
+    capacity = std::max<int64_t>(capacity, op->getNumOperands() + 2);
+    if (text->kind != InlinePtx::WgmmaFence)
+      return;
+    RegisterFence &fence = fences[op];
+    fence.first = registers;
+    for (Value operand : op->getOperands()) {
+      fence.fresh.push_back(!held->contains(operand));
+      registers += fence.fresh.back();
+    }
+  });
   llvm::DenseMap<Operation *, Flight> flights = loadsInFlight(kernel);
   auto isLoop = [](Operation *op) { return isa<scf::ForOp, scf::WhileOp>(op); };
   bool deep = false;
@@ -258,8 +289,9 @@ LogicalResult Rewriter::number(Json &ops) {
     if (!entry)
       return;
     numbers[op] = static_cast<int64_t>(ops.size());
-    Json item = {
-        {"kind", entry->kind}, {"name", op->getName().getStringRef().str()}, {"at", spellLocation(op->getLoc())}};
+    Json item = {{"kind", entry->kind},
+                 {"name", entry->name ? entry->name : op->getName().getStringRef().str()},
+                 {"at", spellLocation(op->getLoc())}};
     if (auto label = op->getAttrOfType<StringAttr>(kLabelAttr))
       item["label"] = label.getValue().str();
     if (entry->bytes)
@@ -315,11 +347,8 @@ LogicalResult Rewriter::run(Json &description) {
   placeShared();
   for (BlockArgument argument : kernel.getBody().getArguments())
     arguments.push_back(argument.getType().isIndex() ? 8 : byteSize(argument.getType()));
-  description = {{"name", kernel.getName().str()},
-                 {"symbol", function.getName().str()},
-                 {"shared", sharedBytes},
-                 {"arguments", std::move(arguments)},
-                 {"ops", std::move(ops)}};
+  description = {{"name", kernel.getName().str()}, {"symbol", function.getName().str()}, {"shared", sharedBytes},
+                 {"registers", registers},         {"arguments", std::move(arguments)},  {"ops", std::move(ops)}};
 
   function.getBody().takeBody(kernel.getBody());
   SmallVector<Operation *> all;
@@ -338,8 +367,8 @@ void Rewriter::loadArguments() {
   entry.insertArgument(0u, pointer, loc);
   Value slots = entry.insertArgument(1u, pointer, loc);
   builder.setInsertionPointToStart(&entry);
-  Hooks hooks(builder, loc, entry.getArgument(0), {});
-  words = LLVM::AllocaOp::create(builder, loc, pointer, builder.getI32Type(), hooks.i64(2 * Hooks::kWords), 16);
+  Hooks hooks = hooksAt(loc);
+  words = LLVM::AllocaOp::create(builder, loc, pointer, builder.getI32Type(), hooks.i64(2 * capacity), 16);
   for (unsigned i = 0; i < count; ++i) {
     BlockArgument old = entry.getArgument(2);
     Type type = old.getType();
@@ -358,14 +387,13 @@ void Rewriter::loadArguments() {
 
 void Rewriter::rewriteLoop(Operation *op) {
   int64_t id = numbers.lookup(op);
-  Value lane = function.getArgument(0);
   builder.setInsertionPoint(op);
-  Hooks(builder, op->getLoc(), lane, words).loop(id, 0);
+  hooksAt(op->getLoc()).loop(id, 0);
   Region &body = isa<scf::ForOp>(op) ? cast<scf::ForOp>(op).getRegion() : cast<scf::WhileOp>(op).getBefore();
   builder.setInsertionPointToStart(&body.front());
-  Hooks(builder, op->getLoc(), lane, words).loop(id, 1);
+  hooksAt(op->getLoc()).loop(id, 1);
   builder.setInsertionPointAfter(op);
-  Hooks(builder, op->getLoc(), lane, words).loop(id, 2);
+  hooksAt(op->getLoc()).loop(id, 2);
 }
 
 void Rewriter::rewriteMemory(Hooks &hooks, Operation *op) {
@@ -429,6 +457,17 @@ void Rewriter::rewriteText(Hooks &hooks, Operation *op, const InlinePtx &text, V
     results.push_back(
         hooks.math(text.kind == InlinePtx::Exp2 ? SKIM_SIM_EXP2 : SKIM_SIM_TANH, operands[0], operands[0]));
     break;
+  case InlinePtx::MatrixAddress: {
+    // What a descriptor drops shows in a bit of it that must be 0.
+    Value dropped = arith::AndIOp::create(builder, loc, operands[0], hooks.i32(15));
+    Value wrong = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne, dropped, hooks.i32(0));
+    Value mark = arith::ShLIOp::create(builder, loc, hooks.toWord(wrong), hooks.i32(14));
+    Value units = arith::ShRUIOp::create(builder, loc, operands[0], hooks.i32(4));
+    results.push_back(arith::OrIOp::create(builder, loc, units, mark));
+    break;
+  }
+  default: // those of warpgroups are collective
+    break;
   }
   if (op->getNumResults() == results.size())
     return replace(op, results);
@@ -436,6 +475,39 @@ void Rewriter::rewriteText(Hooks &hooks, Operation *op, const InlinePtx &text, V
   for (auto [index, value] : llvm::enumerate(results))
     all = LLVM::InsertValueOp::create(builder, loc, all, value, ArrayRef<int64_t>{static_cast<int64_t>(index)});
   replace(op, all);
+}
+
+void Rewriter::rewriteWarpgroup(Hooks &hooks, Operation *op, const InlinePtx &text) {
+  int64_t id = numbers.lookup(op);
+  SmallVector<Value> in, results;
+  if (text.kind == InlinePtx::WgmmaFence) {
+    // Registers that wgmma has already stay what they are.
+    ArrayRef<bool> fresh = fences[op].fresh;
+    for (auto [operand, isFresh] : llvm::zip(op->getOperands(), fresh))
+      if (isFresh)
+        in.push_back(hooks.toWord(operand));
+    SmallVector<Value> out = hooks.collective(id, in, in.size());
+    size_t next = 0;
+    for (auto [operand, isFresh] : llvm::zip(op->getOperands(), fresh))
+      results.push_back(isFresh ? out[next++] : hooks.toWord(operand));
+  } else if (text.kind == InlinePtx::WgmmaWait) {
+    results = hooks.collective(id, wordsOf(hooks, op->getOperands()), op->getNumOperands());
+  } else {
+    unsigned sums = text.elements / 2;
+    Value descriptor = op->getOperand(sums + 4);
+    Value high = arith::ShRUIOp::create(builder, hooks.loc, descriptor, hooks.i64(32));
+    in = {arith::TruncIOp::create(builder, hooks.loc, hooks.i32(), descriptor),
+          arith::TruncIOp::create(builder, hooks.loc, hooks.i32(), high),
+          text.first ? op->getOperand(sums + 5) : hooks.i32(0)};
+    in.append(wordsOf(hooks, op->getOperands().slice(sums, 4)));
+    in.append(wordsOf(hooks, op->getOperands().take_front(sums)));
+    results = hooks.collective(id, in, sums);
+  }
+  if (op->getNumResults() == 0) {
+    op->erase();
+    return;
+  }
+  replaceByWords(hooks, op, results);
 }
 
 void Rewriter::rewriteMath(Hooks &hooks, Operation *op, skim_sim_function function) {
@@ -570,6 +642,11 @@ bool Rewriter::rewriteCollective(Hooks &hooks, Operation *op) {
     Value bytes = copy.getCpSize() ? copy.getCpSize() : hooks.i32(copy.getSize());
     hooks.copy(id, hooks.address(copy.getDst()), hooks.address(copy.getSrc()), bytes);
     op->erase();
+  } else if (auto text = inlinePtxOf(op); text && text->isWarpgroup()) {
+    rewriteWarpgroup(hooks, op, *text);
+  } else if (isa<NVVM::WgmmaGroupSyncAlignedOp, NVVM::FenceProxyOp>(op)) {
+    hooks.collective(id, {}, 0);
+    op->erase();
   } else if (isa<NVVM::CpAsyncCommitGroupOp, NVVM::CpAsyncWaitGroupOp>(op)) {
     hooks.group(id);
     op->erase();
@@ -658,7 +735,7 @@ bool Rewriter::rewriteArithmetic(Hooks &hooks, Operation *op) {
     replace(op, arith::TruncFOp::create(builder, loc, type, sum)->getResults());
   } else if (isa<NVVM::RcpApproxFtzF32Op>(op)) {
     replace(op, reciprocal(op->getOperand(0)));
-  } else if (auto text = textOf(op)) {
+  } else if (auto text = inlinePtxOf(op)) {
     rewriteText(hooks, op, *text, op->getOperands());
   } else if (auto prmt = dyn_cast<NVVM::PermuteOp>(op)) {
     replace(op, permuteBytes(hooks, prmt.getLo(), prmt.getHi() ? prmt.getHi() : hooks.i32(0), prmt.getSelector()));
@@ -688,7 +765,7 @@ void Rewriter::rewrite(Operation *op) {
     return;
   }
   builder.setInsertionPoint(op);
-  Hooks hooks(builder, op->getLoc(), function.getArgument(0), words);
+  Hooks hooks = hooksAt(op->getLoc());
   if (accessOf(op))
     return rewriteMemory(hooks, op);
   if (isa<gpu::GPUDialect, NVVM::NVVMDialect, LLVM::LLVMDialect, math::MathDialect>(op->getDialect()))

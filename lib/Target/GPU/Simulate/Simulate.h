@@ -8,6 +8,7 @@
 #include "skim-rt/sim.h"
 #include "skim/Support/Json.h"
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/DenseSet.h"
 
 namespace skim::simulate {
 
@@ -25,13 +26,23 @@ mlir::LogicalResult checkWhitelist(mlir::gpu::GPUModuleOp module);
 
 /// What an inline assembly text means.
 struct InlinePtx {
-  enum Kind { Load, Lop3, Exp2, Tanh } kind;
+  enum Kind { Load, Lop3, Exp2, Tanh, MatrixAddress, WgmmaFence, Wgmma, WgmmaWait } kind;
   unsigned bits = 32;    ///< of a loaded element
-  unsigned elements = 1; ///< of a load
-  int64_t immediate = 0; ///< Lop3: the table; Load: bytes added to the address
+  unsigned elements = 1; ///< of a load; N of wgmma
+  int64_t immediate = 0; ///< Lop3: the table; Load: bytes added to the address; WgmmaWait: groups that may be at work
+  bool bf16 = false;     ///< wgmma: else f16
+  bool first = false;    ///< wgmma: has an operand that says whether D is added
+  bool isWarpgroup() const { return kind == WgmmaFence || kind == Wgmma || kind == WgmmaWait; }
 };
 /// Nothing if the text is none that the simulator knows.
 std::optional<InlinePtx> parseInlinePtx(llvm::StringRef text);
+
+/// The text of an inline assembly; nothing for other operations and unknown texts.
+std::optional<InlinePtx> inlinePtxOf(mlir::Operation *op);
+
+/// Values of a kernel that are registers which wgmma has: from the fence that hands them over to the wait that gives
+/// them back. Fails where anything else uses one, or wgmma has one that was not handed over.
+mlir::FailureOr<llvm::DenseSet<mlir::Value>> wgmmaRegisters(mlir::gpu::GPUFuncOp kernel);
 
 /// Global loads (and copies) on their way when the first use of a load waits.
 struct Flight {
@@ -55,13 +66,14 @@ class Hooks {
 public:
   using Value = mlir::Value;
   using Type = mlir::Type;
-  Hooks(mlir::OpBuilder &builder, mlir::Location loc, Value lane, Value words)
-      : builder(builder), loc(loc), lane(lane), words(words) {}
+  Hooks(mlir::OpBuilder &builder, mlir::Location loc, Value lane, Value words, int64_t capacity)
+      : builder(builder), loc(loc), lane(lane), words(words), capacity(capacity) {}
 
   mlir::OpBuilder &builder;
   mlir::Location loc;
   Value lane;
-  Value words; ///< of collectives: kWords in, then kWords out
+  Value words;      ///< of collectives: `capacity` in, then as many out
+  int64_t capacity; ///< at least kWords
 
   static constexpr int64_t kWords = 16;
 

@@ -35,7 +35,8 @@ static const llvm::StringSet<> &known() {
       "nvvm.bar.warp.sync", "nvvm.shfl.sync", "nvvm.vote.sync", "nvvm.redux.sync", "nvvm.elect.sync", "nvvm.prmt",
       "nvvm.dot.accumulate.4way", "nvvm.dot.accumulate.2way", "nvvm.rcp.approx.ftz.f", "nvvm.cp.async.shared.global",
       "nvvm.cp.async.commit.group", "nvvm.cp.async.wait.group", "nvvm.ldmatrix", "nvvm.mma.sync",
-      "nvvm.memory.barrier", "nvvm.prefetch", "nvvm.inline_ptx"
+      "nvvm.memory.barrier", "nvvm.prefetch", "nvvm.inline_ptx", "nvvm.wgmma.commit.group.sync.aligned",
+      "nvvm.fence.proxy"
       // clang-format on
   };
   return names;
@@ -50,15 +51,41 @@ static const llvm::StringSet<> &knownIntrinsics() {
   return names;
 }
 
+/// Whether the operands of a warpgroup's operation are what its text needs, and its results the registers it changes.
+static bool hasRegisters(LLVM::InlineAsmOp op, const InlinePtx &text) {
+  SmallVector<Type> types(op.getOperandTypes());
+  if (text.kind == InlinePtx::Wgmma) {
+    OpBuilder b(op.getContext());
+    SmallVector<Type> expected(text.elements / 2, b.getF32Type());
+    expected.append(4, b.getI32Type());
+    expected.push_back(b.getI64Type());
+    if (text.first)
+      expected.push_back(b.getI32Type());
+    if (types != expected)
+      return false;
+    types.resize(text.elements / 2);
+  }
+  if (!llvm::all_of(types, [](Type type) { return type.isF32() || type.isInteger(32); }))
+    return false;
+  if (types.size() < 2)
+    return op->getResultTypes() == TypeRange(types);
+  auto result = op.getNumResults() ? dyn_cast<LLVM::LLVMStructType>(op.getResult(0).getType()) : nullptr;
+  return result && result.getBody() == ArrayRef<Type>(types);
+}
+
 /// What stands against an operation, or nothing.
 static std::string objection(Operation *op) {
   StringRef name = op->getName().getStringRef();
   auto unknown = [&](const Twine &detail) { return ("is not simulated" + detail).str(); };
-  if (name.starts_with("nvvm.wgmma.") || name.starts_with("nvvm.cp.async.bulk.") ||
-      name.starts_with("nvvm.cp.async.mbarrier") || name.starts_with("nvvm.mbarrier.") ||
-      name.starts_with("nvvm.tcgen05.") || name.starts_with("nvvm.cluster.") || name == "nvvm.setmaxregister" ||
-      name.starts_with("nvvm.fence.") || name.starts_with("nvgpu.tma.") || name.starts_with("nvgpu.warpgroup."))
-    return "runs on devices only: the simulator has no wgmma, TMA or clusters";
+  if (name.starts_with("nvvm.wgmma.") && !known().contains(name))
+    return "runs on devices only: the simulator's wgmma are those of DeviceBuilder, whose registers are operands";
+  bool fence = name.starts_with("nvvm.fence.");
+  if (auto proxy = dyn_cast<NVVM::FenceProxyOp>(op))
+    fence = proxy.getKind() != NVVM::ProxyKind::async_shared || proxy.getSpace() != NVVM::SharedSpace::shared_cta;
+  if (fence || name.starts_with("nvvm.cp.async.bulk.") || name.starts_with("nvvm.cp.async.mbarrier") ||
+      name.starts_with("nvvm.mbarrier.") || name.starts_with("nvvm.tcgen05.") || name.starts_with("nvvm.cluster.") ||
+      name == "nvvm.setmaxregister" || name.starts_with("nvgpu.tma.") || name.starts_with("nvgpu.warpgroup."))
+    return "runs on devices only: the simulator has no TMA, no clusters and no Tensor Memory";
   StringRef dialect = op->getName().getDialectNamespace();
   if (dialect == "arith" || dialect == "ub" || dialect == "index")
     return {};
@@ -88,10 +115,14 @@ static std::string objection(Operation *op) {
     if (!knownIntrinsics().contains(intrinsic.getIntrin()))
       return unknown(": intrinsic " + intrinsic.getIntrin());
   } else if (auto text = dyn_cast<LLVM::InlineAsmOp>(op)) {
-    if (!parseInlinePtx(text.getAsmString()))
+    std::optional<InlinePtx> parsed = parseInlinePtx(text.getAsmString());
+    if (!parsed)
       return unknown(": " + text.getAsmString());
+    if (parsed->isWarpgroup() && !hasRegisters(text, *parsed))
+      return unknown(" with these operands");
   } else if (auto text = dyn_cast<NVVM::InlinePtxOp>(op)) {
-    if (!parseInlinePtx(text.getPtxCode()) || text.getPredicate() || !text.getReadWriteArgs().empty())
+    std::optional<InlinePtx> parsed = parseInlinePtx(text.getPtxCode());
+    if (!parsed || parsed->isWarpgroup() || text.getPredicate() || !text.getReadWriteArgs().empty())
       return unknown(": " + text.getPtxCode());
   } else if (auto barrier = dyn_cast<NVVM::BarrierOp>(op)) {
     if (barrier.getReductionOp())
