@@ -1,6 +1,7 @@
 //===- GPUModelTest.cpp - counts and the performance model ------------------===//
 
 #include "../../../lib/Target/GPU/Model/Ptx.h"
+#include "../../../lib/Target/GPU/Model/Sass.h"
 #include "skim/Target/GPU/Emit.h"
 #include "skim/Target/GPU/LaunchModel.h"
 #include "skim/Target/GPU/SimulatorLibrary.h"
@@ -28,6 +29,12 @@ TEST(GPUModel, Devices) {
   DeviceFigures a100 = *findDevice("a100"), rtx3090 = *findDevice("rtx3090");
   EXPECT_NEAR(2 * a100.mmaProducts * a100.clock * double(a100.multiprocessors), 312e12, 1e12);
   EXPECT_NEAR(2 * rtx3090.mmaProducts * rtx3090.clock * double(rtx3090.multiprocessors), 71e12, 1e12);
+  // 989 teraflops of wgmma at 1.83 GHz; devices of other chips have none.
+  for (const DeviceFigures &device : deviceTable())
+    if (device.chip == "sm_90")
+      EXPECT_NEAR(2 * device.wgmmaProducts * 1.83e9 * double(device.multiprocessors), 989e12, 1e12) << device.key;
+    else
+      EXPECT_EQ(device.wgmmaProducts, 0) << device.key;
 }
 
 TEST(GPUModel, Occupancy) {
@@ -75,6 +82,15 @@ TEST(GPUModel, WhatBinds) {
   });
   EXPECT_EQ(small.bound, Bound::MMA);
   EXPECT_NEAR(small.kernel, 30, 1e-6);
+  // wgmma is the same pipe, faster.
+  auto both = with([&](LaunchCosts &c) {
+    c.memoryBytes = c.l2Bytes = 0;
+    c.blocks = 1;
+    c.pipes.products = 15e-6 * h100.clock * h100.mmaProducts;
+    c.pipes.wgmma = 15e-6 * h100.clock * h100.wgmmaProducts;
+  });
+  EXPECT_EQ(both.bound, Bound::MMA);
+  EXPECT_NEAR(both.kernel, 30, 1e-6);
   // Half a block more than there is room for takes a wave more.
   auto waves = with([&](LaunchCosts &c) {
     c.blocks = 4 * h100.multiprocessors + 1;
@@ -153,6 +169,78 @@ TEST(PtxWalk, LoopsRunAsOftenAsOnADevice) {
   EXPECT_EQ(walkBlock(kernels->front(), launch, device)->pipes.issued, result->pipes.issued);
   launch.arguments = {4096, 1};
   EXPECT_LT(walkBlock(kernels->front(), launch, device)->pipes.issued, result->pipes.issued);
+}
+
+/// `turns` wgmma of n columns, of which `pending` may be at work, as LLVM writes DeviceBuilder's.
+static std::string wgmmaLoop(int n, int turns, int pending) {
+  std::string sums = "{";
+  for (int i = 0; i < n / 2; ++i)
+    sums += (i ? ", %r" : "%r") + std::to_string(100 + i);
+  sums += "}";
+  std::string name = "wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k16.f32.f16.f16 " + sums;
+  return ".entry k()\n{\n"
+         "\tmov.b32 \t%r1, 0;\n"
+         "$L__BB0_1:\n"
+         "\t// begin inline asm\n\twgmma.fence.sync.aligned;\n\t// end inline asm\n"
+         "\tsetp.eq.b32 \t%p2, %r1, 0;\n\tselp.b32 \t%r6, 1, 0, %p2;\n"
+         "\t{ .reg .pred add; setp.eq.b32 add, %r6, 0; " +
+         name +
+         ", {%r2, %r3, %r4, %r5}, %rd1, add, 1, 1, 0; }\n"
+         "\twgmma.commit_group.sync.aligned;\n"
+         "\twgmma.wait_group.sync.aligned " +
+         std::to_string(pending) +
+         ";\n"
+         "\tadd.s32 \t%r1, %r1, 1;\n"
+         "\tsetp.lt.s32 \t%p1, %r1, " +
+         std::to_string(turns) +
+         ";\n"
+         "\t@%p1 bra \t$L__BB0_1;\n"
+         "\twgmma.wait_group.sync.aligned 0;\n"
+         "\tret;\n}\n";
+}
+
+TEST(PtxWalk, Wgmma) {
+  DeviceFigures device = *findDevice("h100");
+  auto walked = [&](int n, uint32_t threads, int pending) {
+    auto kernels = parsePtx(wgmmaLoop(n, 100, pending));
+    EXPECT_TRUE(bool(kernels)) << kernels.message();
+    // All sums are alive in the loop, and what it needs beside them.
+    int64_t registers = estimateRegisters(kernels->front());
+    EXPECT_GE(registers, n / 2 + 5);
+    EXPECT_LE(registers, n / 2 + 16);
+    WalkLaunch launch;
+    launch.threads = threads;
+    auto memory = [](uint64_t, uint64_t) { return WalkMemory(); };
+    launch.memory = memory;
+    auto result = walkBlock(kernels->front(), launch, device);
+    EXPECT_TRUE(bool(result)) << result.message();
+    EXPECT_EQ(result->unknown, 0);
+    return *result;
+  };
+  BlockWalk one = walked(128, 128, 1);
+  EXPECT_EQ(one.pipes.wgmma, 100.0 * 64 * 128 * 16);
+  EXPECT_EQ(one.pipes.products, 0);
+  // Nothing but the tensor cores, which are never idle: 64 clocks a turn.
+  EXPECT_NEAR(one.clocks, 6400, 100);
+  // Two warpgroups share them.
+  EXPECT_NEAR(walked(128, 256, 1).clocks, 12800, 200);
+  // Short ones have an mma's latency if each is waited for, and the issue of a turn comes on top.
+  BlockWalk waits = walked(8, 128, 0);
+  EXPECT_GT(waits.clocks, 100 * device.mmaLatency);
+  EXPECT_LT(waits.clocks, 100 * (device.mmaLatency + 25));
+  EXPECT_LT(walked(8, 128, 1).clocks, waits.clocks);
+}
+
+TEST(Sass, Wgmma) {
+  auto kernels =
+      readSass(".text.k:\n"
+               "        /*0000*/                   WARPGROUP.ARRIVE ;\n"
+               "        /*0010*/                   HGMMA.64x128x16.F32 R24, R88, gdesc[UR8], R24, UP0, gsb0 ;\n"
+               "        /*0020*/                   WARPGROUP.DEPBAR.LE gsb0, 0x1 ;\n"
+               "        /*0030*/                   EXIT ;\n");
+  const PipeCounts &counts = kernels["k"].rest;
+  EXPECT_EQ(counts.issued, 4);
+  EXPECT_EQ(counts.alu + counts.fma + counts.xu, 0);
 }
 
 TEST(PtxWalk, Damaged) {
@@ -297,6 +385,7 @@ TEST_F(GPULaunches, StepsAssembleWithoutSpills) {
   if (!findPtxas())
     GTEST_SKIP() << "no ptxas";
   for (auto [format, targetName] : {std::pair<const char *, const char *>{"k3", "nvidia:sm_90"},
+                                    {"k3", "nvidia:sm_90a"},
                                     {"w4g128", "nvidia:sm_80"},
                                     {"k2", "nvidia:sm_120"}}) {
     LlamaShape shape;

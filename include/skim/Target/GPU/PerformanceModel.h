@@ -31,6 +31,7 @@ struct DeviceFigures {
   int64_t threads, blocks, registers, shared;     ///< that a multiprocessor holds; bytes of shared memory
   double aluLanes, fmaLanes, xuLanes, fp64Lanes;  ///< integer and logic, f32, transcendental and conversions, f64
   double mmaProducts;                             ///< f16 or bf16 products, sums in f32, by mma.sync
+  double wgmmaProducts;                           ///< the same by wgmma; 0: the chip has none
   double memoryLatency, l2Latency, sharedLatency; ///< clocks
   double mmaLatency;                              ///< clocks of an m16n8k16 that waits for another
   double node;                                    ///< seconds from one kernel of a graph to the next that needs it
@@ -52,6 +53,7 @@ struct PipeCounts {
   double fp64 = 0;
   double memory = 0;   ///< clocks of the load and store unit: a request, or 128 bytes of one
   double products = 0; ///< of mma, multiply-adds
+  double wgmma = 0;    ///< of wgmma, likewise; a warp's share of its warpgroup's
 
   PipeCounts &operator+=(const PipeCounts &other);
   PipeCounts scaled(double factor) const;

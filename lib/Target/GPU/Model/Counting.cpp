@@ -78,7 +78,9 @@ static PipeCounts machineCounts(const SassKernel &machine, const PtxKernel &code
   PipeCounts counts = machine.rest.scaled(often);
   if (machine.loopLoads > 0 && code.loopLoads > 0)
     counts += machine.loops.scaled(walked.loops.issued / code.loops.issued * code.loopLoads / machine.loopLoads);
+  // ptxas neither adds nor removes any of these.
   counts.products = walked.pipes.products;
+  counts.wgmma = walked.pipes.wgmma;
   return counts;
 }
 

@@ -17,6 +17,10 @@
 // - latencies: from published microbenchmarks of A100 and H100, of the others scaled from their clocks.
 // - mmaProducts of H100 and H200: 63% of wgmma's rate, as published microbenchmarks have mma.sync; of B200 that of
 //   an A100, since tcgen05 replaced it.
+// - wgmmaProducts: the data sheet's rate (989 teraflops at 1.83 GHz), which published microbenchmarks reach with n of
+// 64
+//   and more ("Benchmarking and Dissecting the Nvidia Hopper GPU Architecture", arXiv:2402.13499). Its latency is what
+//   they have as well: m64n256k16 128 clocks, as long as it takes at that rate; a short one takes an mma's.
 // - node: about a microsecond between kernels of a graph that depend on each other.
 //
 //===----------------------------------------------------------------------===//
@@ -50,6 +54,7 @@ DeviceFigures makeDevice(std::string key, std::string name, std::string chip, do
   d.xuLanes = 16;
   d.fp64Lanes = 64;
   d.mmaProducts = 1024;
+  d.wgmmaProducts = 0;
   d.memoryLatency = 600;
   d.l2Latency = 260;
   d.sharedLatency = 30;
@@ -92,6 +97,7 @@ std::vector<DeviceFigures> makeTable() {
   DeviceFigures h100 =
       makeDevice("h100", "H100 SXM 80 GB", "sm_90", 3352 * kGiga, 50 * kMega, 5.5 * kTera, 132, 1.755 * kGiga);
   h100.mmaProducts = 1290;
+  h100.wgmmaProducts = 2048;
   DeviceFigures h200 = h100;
   h200.key = "h200";
   h200.name = "H200 SXM 141 GB";

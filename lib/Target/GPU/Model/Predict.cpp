@@ -33,11 +33,13 @@ PipeCounts &PipeCounts::operator+=(const PipeCounts &other) {
   fp64 += other.fp64;
   memory += other.memory;
   products += other.products;
+  wgmma += other.wgmma;
   return *this;
 }
 
 PipeCounts PipeCounts::scaled(double factor) const {
-  return {issued * factor, alu * factor, fma * factor, xu * factor, fp64 * factor, memory * factor, products * factor};
+  return {issued * factor, alu * factor,    fma * factor,      xu * factor,
+          fp64 * factor,   memory * factor, products * factor, wgmma * factor};
 }
 
 std::string_view device::spell(Bound bound) {
@@ -85,6 +87,8 @@ Prediction device::predict(const DeviceFigures &device, const LaunchCosts &costs
   at(Bound::LoadStore) = clocks(costs.pipes.memory);
   at(Bound::Shared) = clocks(costs.sharedClocks);
   at(Bound::MMA) = clocks(costs.pipes.products) / (device.mmaProducts * partitions);
+  if (costs.pipes.wgmma > 0)
+    at(Bound::MMA) += clocks(costs.pipes.wgmma) / (device.wgmmaProducts * partitions);
 
   double block = costs.blockClocks / device.clock * 1e6, work = 0, busy = 0;
   double ofPipes = costs.firstUse + costs.drainLatency, ofMemory = 0;

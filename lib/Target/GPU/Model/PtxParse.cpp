@@ -79,7 +79,12 @@ private:
       }
       auto [statement, after] = rest.split(';');
       rest = after;
+      // Of a block in assembly, the declarations are nobody's business, and its registers hide none of LLVM's.
       statement = statement.trim();
+      if (statement.consume_front("{"))
+        statement = statement.ltrim();
+      if (statement.consume_front("}"))
+        statement = statement.ltrim();
       if (!statement.starts_with(".") && !statement.empty() && !parseInstruction(statement))
         return false;
     }
@@ -242,6 +247,9 @@ private:
     }
     if (instruction.predicate >= 0)
       instruction.sources.push_back(instruction.predicate);
+    // Sums are read where they lie.
+    if (name.starts_with("wgmma.mma_async"))
+      instruction.sources.append(instruction.results);
     price(instruction);
     instruction.weights = name.starts_with("ld.global") && name.contains(".cs");
     kernel.instructions.push_back(std::move(instruction));
@@ -280,6 +288,12 @@ private:
     } else if (head == "mma") {
       cost.issued = 1;
       cost.products = products(name);
+    } else if (head == "wgmma") {
+      // A commit is a part of the last instruction.
+      cost.issued = name.contains("commit_group") ? 0 : 1;
+      cost.wgmma = products(name) / 4;
+    } else if (name.starts_with("fence.proxy")) {
+      cost.issued = 2;
     } else if (is_contained({"fma", "mad", "mul", "add", "sub"}, head) && (type == "f32" || half)) {
       fma(1, 1);
     } else if (head == "mul" || head == "mad") {

@@ -55,6 +55,10 @@ struct Decoded {
     Commit,
     Wait,
     Fence,
+    ProxyFence,
+    Wgmma,
+    WgmmaCommit,
+    WgmmaWait,
     Barrier,
     Branch,
     Return,
@@ -83,7 +87,11 @@ Decoded decode(const PtxInstruction &instruction, const DeviceFigures &device) {
                .Cases({"ld", "ldu"}, Decoded::Load)
                .Cases({"st", "red", "prefetch"}, Decoded::Store)
                .Cases({"bar", "barrier"}, Decoded::Barrier)
-               .Cases({"membar", "fence"}, Decoded::Fence)
+               .Cases({"membar", "fence"}, has("proxy") ? Decoded::ProxyFence : Decoded::Fence)
+               .Case("wgmma", has("mma_async")      ? Decoded::Wgmma
+                              : has("commit_group") ? Decoded::WgmmaCommit
+                              : has("wait_group")   ? Decoded::WgmmaWait
+                                                    : Decoded::Other)
                .Case("bra", Decoded::Branch)
                .Cases({"ret", "exit"}, Decoded::Return)
                .Case("cp", has("commit_group") ? Decoded::Commit
@@ -273,9 +281,14 @@ private:
   double issuedBehind = 0, aluBehind = 0; // since the last use of what is streamed
   std::vector<double> groups;             // of copies: when they have arrived
   double copies = 0;
+  std::vector<double> wgmmaGroups; // when they are done
+  double wgmmas = 0, tensor = 0;   // those since the last group; when the partition's tensor core is free
+
+  /// When the block's instructions so far have gone.
+  double issuedUntil() const { return clock + share * std::max(issued, alu * 128 / device.aluLanes); }
 
   void endBlock() {
-    clock = std::max({clock + share * std::max(issued, alu * 128 / device.aluLanes), latest});
+    clock = std::max(issuedUntil(), latest);
     latest = clock;
     issued = alu = 0;
   }
@@ -399,6 +412,14 @@ private:
     return device.memoryLatency;
   }
 
+  /// Until all groups but the newest, of which the instruction says how many, are done.
+  void wait(const PtxInstruction &instruction, const std::vector<double> &done) {
+    size_t keep = instruction.operands.empty() ? 0 : static_cast<size_t>(instruction.operands[0].value);
+    for (size_t i = 0; i + keep < done.size(); ++i)
+      latest = std::max(latest, done[i]);
+    endBlock();
+  }
+
   void execute(const PtxInstruction &instruction, const Decoded &d) {
     if (!holds(instruction, true)) { // its place in the queue is taken all the same
       result.pipes.issued += instruction.cost.issued;
@@ -443,13 +464,28 @@ private:
     case Decoded::Commit:
       groups.push_back(copies);
       break;
-    case Decoded::Wait: {
-      size_t keep = instruction.operands.empty() ? 0 : static_cast<size_t>(instruction.operands[0].value);
-      for (size_t i = 0; i + keep < groups.size(); ++i)
-        latest = std::max(latest, groups[i]);
-      endBlock();
+    case Decoded::Wait:
+      wait(instruction, groups);
+      break;
+    case Decoded::Wgmma: {
+      // Behind what makes its words of A; the warps of a partition take turns. Sums are there when their group is
+      // waited for; nobody else may ask.
+      double alone = device.wgmmaProducts > 0 ? instruction.cost.wgmma * 4 / device.wgmmaProducts : 0;
+      double turn = std::max({start, issuedUntil(), tensor});
+      tensor = turn + share * alone;
+      wgmmas = std::max(tensor, turn + device.mmaLatency);
       break;
     }
+    case Decoded::WgmmaCommit:
+      wgmmaGroups.push_back(wgmmas);
+      break;
+    case Decoded::WgmmaWait:
+      wait(instruction, wgmmaGroups);
+      break;
+    case Decoded::ProxyFence:
+      latest = std::max(latest, start + device.sharedLatency);
+      endBlock();
+      break;
     case Decoded::Fence: // until the second level of cache has what was written
       latest = std::max(latest, start + device.l2Latency);
       endBlock();
