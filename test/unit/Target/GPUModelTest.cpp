@@ -171,16 +171,21 @@ TEST(PtxWalk, LoopsRunAsOftenAsOnADevice) {
   EXPECT_LT(walkBlock(kernels->front(), launch, device)->pipes.issued, result->pipes.issued);
 }
 
-/// `turns` wgmma of n columns, of which `pending` may be at work, as LLVM writes DeviceBuilder's.
-static std::string wgmmaLoop(int n, int turns, int pending) {
+/// `turns` wgmma of n columns, of which `pending` may be at work, as LLVM writes DeviceBuilder's; `work`: permutes
+/// before each.
+static std::string wgmmaLoop(int n, int turns, int pending, int work = 0, bool barrier = false) {
   std::string sums = "{";
   for (int i = 0; i < n / 2; ++i)
     sums += (i ? ", %r" : "%r") + std::to_string(100 + i);
   sums += "}";
+  std::string permutes;
+  for (int i = 0; i < work; ++i)
+    permutes += "\tprmt.b32 \t%r" + std::to_string(300 + i) + ", %r1, %r1, 29538;\n";
   std::string name = "wgmma.mma_async.sync.aligned.m64n" + std::to_string(n) + "k16.f32.f16.f16 " + sums;
   return ".entry k()\n{\n"
          "\tmov.b32 \t%r1, 0;\n"
-         "$L__BB0_1:\n"
+         "$L__BB0_1:\n" +
+         std::string(barrier ? "\tbar.sync \t0;\n" : "") + permutes +
          "\t// begin inline asm\n\twgmma.fence.sync.aligned;\n\t// end inline asm\n"
          "\tsetp.eq.b32 \t%p2, %r1, 0;\n\tselp.b32 \t%r6, 1, 0, %p2;\n"
          "\t{ .reg .pred add; setp.eq.b32 add, %r6, 0; " +
@@ -201,13 +206,13 @@ static std::string wgmmaLoop(int n, int turns, int pending) {
 
 TEST(PtxWalk, Wgmma) {
   DeviceFigures device = *findDevice("h100");
-  auto walked = [&](int n, uint32_t threads, int pending) {
-    auto kernels = parsePtx(wgmmaLoop(n, 100, pending));
+  // All sums are alive in the loop, and what it needs beside them.
+  int64_t registers = estimateRegisters(parsePtx(wgmmaLoop(128, 1, 0))->front());
+  EXPECT_GE(registers, 64 + 5);
+  EXPECT_LE(registers, 64 + 16);
+  auto walked = [&](int n, uint32_t threads, int pending, int work = 0, bool barrier = false) {
+    auto kernels = parsePtx(wgmmaLoop(n, 100, pending, work, barrier));
     EXPECT_TRUE(bool(kernels)) << kernels.message();
-    // All sums are alive in the loop, and what it needs beside them.
-    int64_t registers = estimateRegisters(kernels->front());
-    EXPECT_GE(registers, n / 2 + 5);
-    EXPECT_LE(registers, n / 2 + 16);
     WalkLaunch launch;
     launch.threads = threads;
     auto memory = [](uint64_t, uint64_t) { return WalkMemory(); };
@@ -229,6 +234,12 @@ TEST(PtxWalk, Wgmma) {
   EXPECT_GT(waits.clocks, 100 * device.mmaLatency);
   EXPECT_LT(waits.clocks, 100 * (device.mmaLatency + 25));
   EXPECT_LT(walked(8, 128, 1).clocks, waits.clocks);
+  // 24 permutes and the loop's own 8 are 64 clocks, as long as a wgmma of 128 columns. A warp that waits for each does
+  // one or the other; of four in a partition one multiplies while the others permute, unless a barrier makes them do it
+  // all together.
+  EXPECT_NEAR(walked(128, 128, 0, 24).clocks, 100 * (64 + 64), 1000);
+  EXPECT_NEAR(walked(128, 512, 0, 24).clocks, 100 * 4 * 64, 2000);
+  EXPECT_GT(walked(128, 512, 0, 24, true).clocks, 1.9 * 100 * 4 * 64);
 }
 
 TEST(Sass, Wgmma) {

@@ -252,6 +252,7 @@ public:
       if (d.kind == Decoded::Barrier) {
         begin(instruction);
         endBlock();
+        ahead = free = 0;
         return Error::success();
       }
       if (d.kind == Decoded::Branch)
@@ -283,12 +284,20 @@ private:
   double copies = 0;
   std::vector<double> wgmmaGroups; // when they are done
   double wgmmas = 0, tensor = 0;   // those since the last group; when the partition's tensor core is free
+  // The clock is that of the partition's last warp. Warps that took turns with wgmma go on one after the other: by how
+  // much the first is ahead, and what of that time the others have not issued in yet.
+  double ahead = 0, free = 0;
+  double turns = 0; // how long the others' last wgmma took
 
-  /// When the block's instructions so far have gone.
-  double issuedUntil() const { return clock + share * std::max(issued, alu * 128 / device.aluLanes); }
+  /// Clocks of issue that the block's instructions so far need, of one warp and of the others that share its partition.
+  double own() const { return std::max(issued, alu * 128 / device.aluLanes); }
+  double others() const { return (share - 1) * own(); }
+  /// When they have gone.
+  double issuedUntil() const { return clock + own() + std::max(0.0, others() - free); }
 
   void endBlock() {
     clock = std::max(issuedUntil(), latest);
+    free = std::max(0.0, free - others());
     latest = clock;
     issued = alu = 0;
   }
@@ -471,17 +480,21 @@ private:
       // Behind what makes its words of A; the warps of a partition take turns. Sums are there when their group is
       // waited for; nobody else may ask.
       double alone = device.wgmmaProducts > 0 ? instruction.cost.wgmma * 4 / device.wgmmaProducts : 0;
-      double turn = std::max({start, issuedUntil(), tensor});
-      tensor = turn + share * alone;
-      wgmmas = std::max(tensor, turn + device.mmaLatency);
+      double last = std::max(start, issuedUntil());
+      tensor = std::max({tensor + share * alone, last - ahead + share * alone, last + alone});
+      wgmmas = std::max(tensor, last + device.mmaLatency);
+      turns = (share - 1) * alone;
       break;
     }
     case Decoded::WgmmaCommit:
       wgmmaGroups.push_back(wgmmas);
       break;
-    case Decoded::WgmmaWait:
+    case Decoded::WgmmaWait: {
+      double before = std::max(issuedUntil(), latest);
       wait(instruction, wgmmaGroups);
+      ahead = free = std::min(clock - before, turns);
       break;
+    }
     case Decoded::ProxyFence:
       latest = std::max(latest, start + device.sharedLatency);
       endBlock();
