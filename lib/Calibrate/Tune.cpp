@@ -130,13 +130,18 @@ Squares Tuner::prepareLayer(const PartLayer &layer, TunableWeight &weight, const
   for (TunablePart &values : weight.parts) {
     Moments state;
     state.resize(values.values().size());
+    std::vector<double> errors(values.numSets());
     for (int64_t stored = 0; stored < values.numRows(); ++stored) {
       Squares row;
       for (int64_t at = values.rowOf(stored) * layer.columns, end = at + layer.columns; at < end; ++at)
         row += {(double(decoded[at]) - exact[at]) * (double(decoded[at]) - exact[at]), double(exact[at]) * exact[at]};
-      state.unit.push_back(static_cast<float>(std::sqrt(row.errors / double(std::max<int64_t>(1, layer.columns)))));
+      errors[values.numSets() == 1 ? 0 : stored] += row.errors;
       sum += row;
     }
+    const int64_t rowsOfSet = values.numRows() / std::max<int64_t>(1, values.numSets());
+    for (double error : errors)
+      state.unit.push_back(
+          static_cast<float>(std::sqrt(error / double(std::max<int64_t>(1, rowsOfSet * layer.columns)))));
     moments[layer.name].push_back(std::move(state));
   }
   if (!weight.alpha.empty())
@@ -373,7 +378,7 @@ Error Tuner::backward(std::vector<Pass> &passes) {
       const TunableWeight &weight = found->second;
       for (auto [values, state] : llvm::zip(weight.parts, moments[layer.name])) {
         std::fill(state.gradient.begin(), state.gradient.end(), 0.0f);
-        parallelFor(values.numRows(), grain, options.threads, [&](size_t begin, size_t end, unsigned) {
+        parallelFor(values.numSets(), grain, options.threads, [&](size_t begin, size_t end, unsigned) {
           values.accumulate(begin, end, weight.alpha.empty() ? nullptr : weight.alpha.data(), gradient.data(),
                             state.gradient.data());
         });
@@ -407,7 +412,7 @@ void Tuner::update(int number) {
                1 - std::pow(beta1, float(number)), 1 - std::pow(beta2, float(number))};
   for (auto &[name, weight] : weights)
     for (auto [part, state] : llvm::zip(weight.parts, moments[name]))
-      parallelFor(part.numRows(), grain, options.threads, [&](size_t begin, size_t end, unsigned) {
+      parallelFor(part.numSets(), grain, options.threads, [&](size_t begin, size_t end, unsigned) {
         for (size_t row = begin; row < end; ++row)
           move(rate, state, row, part.valuesPerRow(), part.values());
       });

@@ -96,7 +96,7 @@ void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &
     spend.pareto = options.pareto;
     spend.mixing = options.mixing;
     spend.scaling = options.scaling;
-    spend.uniform = options.uniform;
+    spend.allTerms = options.allTerms;
     manager.addPass(createAllocateBits(spend, std::move(progress)));
   }
   addFences(manager);

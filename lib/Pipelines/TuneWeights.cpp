@@ -72,10 +72,10 @@ private:
 };
 } // namespace
 
-/// Whether training has something to do with this leaf.
+/// Whether training has something to do with this leaf. An int8 table of all rows is not rounded again.
 static bool isTunable(Attribute leaf) {
   auto codebook = dyn_cast<CodebookAttr>(leaf);
-  return isa<UniformAttr>(leaf) || (codebook && !codebook.getTensorScope());
+  return isa<UniformAttr>(leaf) || (codebook && !(codebook.getTensorScope() && codebook.getTable().isInteger(8)));
 }
 
 Expected<std::vector<uint8_t>> WeightTuner::read(Value component) const {

@@ -1,6 +1,6 @@
 #include "skim/Quantize/Plan.h"
 
-#include "skim/Quantize/LayerCodes.h"
+#include "skim/Quantize/RowTerms.h"
 #include "skim/Support/AtomicOutput.h"
 #include "skim/Support/Json.h"
 
@@ -21,13 +21,11 @@ static Expected<LayerPlan> readLayer(const JsonCursor &json) {
   layer.bytes = *bytes;
   layer.widths.reserve(widths->size());
   for (char letter : *widths) {
-    const char first = letter >= 'a' ? 'a' : letter >= 'A' ? 'A' : '1';
-    if (letter < first || letter >= first + 8)
-      return fail("invalid widths", json.place(), "1 to 8, a to h or A to H for each row", std::string(1, letter));
-    layer.widths.push_back(uint8_t((first == 'a'   ? UniformRow
-                                    : first == 'A' ? AffineRow
-                                                   : CodebookRow) +
-                                   1 + letter - first));
+    std::optional<uint8_t> row = termOfLetter(letter);
+    if (!row)
+      return fail("invalid widths", json.place(), "a letter of a term for each row (1 to 8 are codebooks)",
+                  std::string(1, letter));
+    layer.widths.push_back(*row);
   }
   return layer;
 }
@@ -58,9 +56,9 @@ Expected<Plan> Plan::read(const std::string &path) {
                       most = record->integerOr("max_bits", plan.maxBits, 1, 8);
     Expected<std::string> table = record->stringOr("table", plan.table);
     Expected<bool> published = record->booleanOr("as_published", false), scaled = record->booleanOr("scaled", false),
-                   uniform = record->booleanOr("uniform", false);
+                   allTerms = record->booleanOr("all_terms", false);
     for (Error failure : {least.takeError(), most.takeError(), table.takeError(), published.takeError(),
-                          scaled.takeError(), uniform.takeError()})
+                          scaled.takeError(), allTerms.takeError()})
       if (failure)
         return failure;
     if (*table != "i8" && *table != "f16" && *table != "bf16")
@@ -70,7 +68,7 @@ Expected<Plan> Plan::read(const std::string &path) {
     plan.table = *table;
     plan.asPublished = *published;
     plan.scaled = *scaled;
-    plan.uniform = *uniform;
+    plan.allTerms = *allTerms;
   }
   auto members = layers->members();
   if (!members)
@@ -93,13 +91,13 @@ Error Plan::write(const std::string &path) const {
     if (!layer.widths.empty()) {
       std::string widths;
       for (uint8_t term : layer.widths)
-        widths += static_cast<char>((term >= AffineRow ? 'A' : term >= UniformRow ? 'a' : '1') + bitsOf(term) - 1);
+        widths += letterOf(term);
       entry["widths"] = widths;
     }
     entries[name] = std::move(entry);
   }
   Json record = {{"min_bits", minBits},         {"max_bits", maxBits}, {"table", table},
-                 {"as_published", asPublished}, {"scaled", scaled},    {"uniform", uniform}};
+                 {"as_published", asPublished}, {"scaled", scaled},    {"all_terms", allTerms}};
   Json json = {{"format", "skim-plan"}, {"version", 1},   {"method", method}, {"model_hash", modelHash},
                {"bits", bits},          {"bytes", bytes}, {"record", record}, {"layers", entries}};
   return writeFileAtomically(path, dumpJson(json, 1) + "\n");

@@ -7,7 +7,7 @@
 using namespace skim;
 
 static constexpr const char *recordFormat = "skim-record";
-static constexpr const char *recordVersion = "2";
+static constexpr const char *recordVersion = "3";
 
 std::string skim::recordKey(const RecordOptions &options) {
   Json json = {{"bits", {options.minBits, options.maxBits}},
@@ -19,8 +19,8 @@ std::string skim::recordKey(const RecordOptions &options) {
                {"measure", int(options.measure)},
                {"rounds", options.rounds},
                {"table", dtypeName(options.table)}};
-  if (options.uniform)
-    json["uniform"] = true;
+  if (options.allTerms)
+    json["all_terms"] = true;
   return dumpJson(json);
 }
 
@@ -51,9 +51,9 @@ Expected<RecordWriter> RecordWriter::create(const std::string &path, const std::
     specs.push_back(std::move(spec));
   };
   for (const RecordedShape &layer : layers) {
-    const size_t uniform = options.uniform ? uniformTerms(layer.columns).size() : 0;
+    const size_t further = options.allTerms ? furtherTerms(layer.columns).size() : 0;
     declare(
-        {layer.name + ".errors", DType::F32, {layer.rows, int64_t(options.maxBits - options.minBits + 1 + uniform)}});
+        {layer.name + ".errors", DType::F32, {layer.rows, int64_t(options.maxBits - options.minBits + 1 + further)}});
     for (unsigned b = options.minBits; b <= options.maxBits; ++b)
       for (ComponentSpec &spec : componentsOf(CodebookFormat{b, options.table, false}, layer.rows, layer.columns))
         declare({codesPrefix(layer.name, b) + spec.name, spec.type, std::move(spec.shape)});
@@ -112,8 +112,8 @@ Expected<LayerRecord> RecordFile::read(const std::string &layer, int64_t columns
   record.minBits = options.minBits;
   record.maxBits = options.maxBits;
   record.columns = columns;
-  if (options.uniform)
-    record.uniform = uniformTerms(columns);
+  if (options.allTerms)
+    record.further = furtherTerms(columns);
   const std::vector<int64_t> &shape = (*info)->shape;
   if (shape.size() != 2 || shape[1] != int64_t(record.terms()))
     return fail("damaged record", file.path() + " /" + layer + ".errors", "one column a term", "another shape");

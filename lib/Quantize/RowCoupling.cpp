@@ -40,7 +40,7 @@ public:
 
 private:
   const float *alpha() const { return options.alpha.empty() ? nullptr : options.alpha.data(); }
-  void errorOf(const RowTile &tile, int64_t lane, uint8_t term, const float *weight, float *out) const;
+  void errorOf(const RowTile &tile, int64_t lane, const float *weight, float *out) const;
   void decodeAll();
   double loss();
   void sweep();
@@ -84,13 +84,10 @@ Error Coupling::setOutputs(std::span<const float> packed) {
 }
 
 /// δ of a lane's codes against a row's weights.
-void Coupling::errorOf(const RowTile &tile, int64_t lane, uint8_t term, const float *weight, float *out) const {
-  std::vector<float> values(size_t(1) << bitsOf(term));
-  std::vector<uint8_t> codes(k);
-  tile.table(lane, values.data());
-  tile.codes(lane, codes.data());
+void Coupling::errorOf(const RowTile &tile, int64_t lane, const float *weight, float *out) const {
+  tile.decode(lane, out);
   for (int64_t j = 0; j < k; ++j)
-    out[j] = values[codes[j]] * (alpha() ? alpha()[j] : 1.0f) - weight[j];
+    out[j] = out[j] * (alpha() ? alpha()[j] : 1.0f) - weight[j];
 }
 
 /// tr(G·Δ·F·Δᵀ), by blocks of rows.
@@ -164,7 +161,7 @@ void Coupling::batch(LayerPart &part, const uint32_t *rows, int64_t first, int64
     // What the batch has to make up for.
     std::vector<float> shift(used * k), target(k);
     gemm(used, k, n, 1.0f, shared.data() + begin * n, n, false, delta.data(), k, 0.0f, shift.data(), k);
-    RowTile tile(*objective, bitsOf(part.bits), options.table, gridOf(part.bits));
+    RowTile tile = tileOf(part.bits, *objective, options.table);
     for (int64_t i = 0; i < used; ++i) {
       const float *weight = weights.row(rows[begin + i]);
       for (int64_t j = 0; j < k; ++j)
@@ -182,7 +179,7 @@ void Coupling::batch(LayerPart &part, const uint32_t *rows, int64_t first, int64
         continue;
       }
       storeLane(tile, i, part.matrix, first + int64_t(begin) + i, part.bits, options.table);
-      errorOf(tile, i, part.bits, weights.row(row), changed);
+      errorOf(tile, i, weights.row(row), changed);
     }
   });
   // Only now: all tiles of a batch see the same errors.
@@ -205,11 +202,11 @@ void Coupling::decodeAll() {
   int64_t at = 0;
   for (const LayerPart &part : layer.parts) {
     parallelFor(part.matrix.rows, 16, options.threads, [&](size_t begin, size_t end, unsigned) {
-      RowTile tile(*objective, bitsOf(part.bits), options.table, gridOf(part.bits));
+      RowTile tile = tileOf(part.bits, *objective, options.table);
       for (size_t i = begin; i < end; ++i) {
         int64_t row = layer.permutation[at + i];
         loadLane(tile, 0, part.matrix, int64_t(i), part.bits, options.table);
-        errorOf(tile, 0, part.bits, weights.row(row), delta.data() + row * k);
+        errorOf(tile, 0, weights.row(row), delta.data() + row * k);
       }
     });
     at += part.matrix.rows;

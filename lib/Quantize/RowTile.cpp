@@ -107,19 +107,22 @@ SKIM_INLINE void store(float *p, const Vector &v) {
 
 /// What the steps of a block share.
 struct Steps {
-  const float *tables;  // [size][lanes]
-  const float *middles; // [size − 1][lanes]
+  const float *tables;    // [groups][size][lanes]
+  const float *middles;   // likewise
+  const int32_t *groupOf; // [columns of the block]
   int64_t size;
   uint8_t *code; // [columns of the block][lanes]
 };
 
-/// The entry nearest to `value` in each lane; its index goes to `code`.
-SKIM_INLINE Vector nearest(const Steps &steps, const Vector &value, int64_t lane, uint8_t *code) {
-  Vector entry = load(steps.tables + lane);
+/// The entry nearest to `value` of column `j` in each lane; its index goes to `code`.
+SKIM_INLINE Vector nearest(const Steps &steps, const Vector &value, int64_t j, int64_t lane, uint8_t *code) {
+  const int64_t first = steps.groupOf[j] * steps.size * RowTile::lanes + lane;
+  const float *tables = steps.tables + first, *middles = steps.middles + first;
+  Vector entry = load(tables);
   Integers index = {};
   for (int64_t q = 0; q + 1 < steps.size; ++q) {
-    const Integers above = value > load(steps.middles + q * RowTile::lanes + lane);
-    const Vector next = load(steps.tables + (q + 1) * RowTile::lanes + lane);
+    const Integers above = value > load(middles + q * RowTile::lanes);
+    const Vector next = load(tables + (q + 1) * RowTile::lanes);
     entry = above ? next : entry;
     index -= above;
   }
@@ -128,9 +131,9 @@ SKIM_INLINE Vector nearest(const Steps &steps, const Vector &value, int64_t lane
   return entry;
 }
 
-SKIM_INLINE void nearestLanes(const Steps &steps, const float *values, uint8_t *code) {
+SKIM_INLINE void nearestLanes(const Steps &steps, const float *values, int64_t j) {
   for (int64_t lane = 0; lane < RowTile::lanes; lane += width)
-    nearest(steps, load(values + lane), lane, code + lane);
+    nearest(steps, load(values + lane), j, lane, steps.code + j * RowTile::lanes + lane);
 }
 
 /// Σ_{i < count} row[i]·changes[i] in the lanes of vector `v`s.
@@ -154,7 +157,7 @@ SKIM_INLINE bool descendColumns(const Steps &steps, const float *moment, int64_t
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t lane = v * width, place = j * RowTile::lanes + lane;
       const Vector before = load(delta + place), weight = load(weights + place);
-      const Vector entry = nearest(steps, before + weight - residual[v] * inverse[j], lane, steps.code + place);
+      const Vector entry = nearest(steps, before + weight - residual[v] * inverse[j], j, lane, steps.code + place);
       const Vector after = entry - weight, change = after - before;
       any |= change != 0.0f;
       store(delta + place, after);
@@ -179,7 +182,7 @@ SKIM_INLINE void feedbackColumns(const Steps &steps, const float *factor, int64_
     const float scale = 1.0f / factor[j * stride + j];
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t lane = v * width, place = j * RowTile::lanes + lane;
-      const Vector entry = nearest(steps, value[v], lane, steps.code + place);
+      const Vector entry = nearest(steps, value[v], j, lane, steps.code + place);
       store(changes + place, (entry - value[v]) * scale);
     }
   }
@@ -231,11 +234,9 @@ SKIM_CLONES void groupStripe(const float *moment, int64_t stride, const int32_t 
   }
 }
 
-SKIM_CLONES void nearestCodes(const float *tables, const float *middles, int64_t size, const float *weights,
-                              int64_t columns, uint8_t *code) {
-  const Steps steps = {tables, middles, size, code};
+SKIM_CLONES void nearestCodes(const Steps &steps, const float *weights, int64_t columns) {
   for (int64_t i = 0; i < columns; ++i)
-    nearestLanes(steps, weights + i * RowTile::lanes, code + i * RowTile::lanes);
+    nearestLanes(steps, weights + i * RowTile::lanes, i);
 }
 
 } // namespace
@@ -244,11 +245,19 @@ SKIM_CLONES void nearestCodes(const float *tables, const float *middles, int64_t
 // Rows in and out
 //===----------------------------------------------------------------------===//
 
-RowTile::RowTile(const Objective &objective, unsigned bits, DType table, Grid grid)
-    : objective(&objective), columns(objective.columns), size(int64_t(1) << bits), type(table), grid(grid),
+RowTile::RowTile(const Objective &objective, unsigned bits, DType table, TableShape shape)
+    : objective(&objective), columns(objective.columns), size(int64_t(1) << bits), type(table), shape(shape),
       weights(columns * lanes), delta(columns * lanes), product(columns * lanes), changes(block * lanes),
-      code(columns * lanes), tables(size * lanes), middles(size * lanes), scales(lanes), zeros(lanes),
-      bestObjective(lanes) {}
+      code(columns * lanes), bestObjective(lanes) {
+  const int64_t group = shape.isGrid() && shape.group > 0 ? shape.group : std::max<int64_t>(1, columns);
+  groups = std::max<int64_t>(1, (columns + group - 1) / group);
+  for (int64_t i = 0; i < columns; ++i)
+    groupOf.push_back(int32_t(objective.order[i] / group));
+  tables.resize(groups * size * lanes);
+  middles.resize(groups * size * lanes);
+  scales.resize(groups * lanes);
+  zeros.resize(groups * lanes);
+}
 
 void RowTile::setRow(int64_t lane, const float *row, const float *alpha) {
   for (int64_t i = 0; i < columns; ++i) {
@@ -258,28 +267,32 @@ void RowTile::setRow(int64_t lane, const float *row, const float *alpha) {
   known = false;
 }
 
-void RowTile::setTable(int64_t lane, const float *values, float scale) {
+void RowTile::setValues(int64_t lane, int64_t group, const float *values, float scale) {
+  const int64_t first = group * size * lanes + lane;
   for (int64_t q = 0; q < size; ++q)
-    tables[q * lanes + lane] = values[q];
+    tables[first + q * lanes] = values[q];
   for (int64_t q = 0; q + 1 < size; ++q)
-    middles[q * lanes + lane] = (values[q] + values[q + 1]) / 2;
-  scales[lane] = scale;
+    middles[first + q * lanes] = (values[q] + values[q + 1]) / 2;
+  scales[group * lanes + lane] = scale;
 }
 
-void RowTile::setGrid(int64_t lane, float scale, float zero) {
+void RowTile::setTable(int64_t lane, const float *values, float scale) { setValues(lane, 0, values, scale); }
+
+void RowTile::setGrid(int64_t lane, int64_t group, float scale, float zero) {
   float values[256];
   for (int64_t q = 0; q < size; ++q) {
     const int64_t stored = scale < 0 ? size - 1 - q : q;
-    values[q] = grid == Grid::Symmetric ? scale * float(stored - size / 2) : scale * (float(stored) - zero);
+    values[q] = shape.kind == TableShape::Symmetric ? scale * float(stored - size / 2) : scale * (float(stored) - zero);
   }
-  setTable(lane, values, scale);
-  zeros[lane] = zero;
+  setValues(lane, group, values, scale);
+  zeros[group * lanes + lane] = zero;
 }
 
 void RowTile::setCodes(int64_t lane, const uint8_t *codes) {
-  for (int64_t i = 0; i < columns; ++i)
-    code[i * lanes + lane] =
-        uint8_t(isTurned(lane) ? size - 1 - codes[objective->order[i]] : codes[objective->order[i]]);
+  for (int64_t i = 0; i < columns; ++i) {
+    const uint8_t stored = codes[objective->order[i]];
+    code[i * lanes + lane] = isTurned(lane, groupOf[i]) ? uint8_t(size - 1 - stored) : stored;
+  }
   known = false;
 }
 
@@ -292,20 +305,27 @@ void RowTile::fill(int64_t count) {
   };
   repeat(weights, columns);
   repeat(code, columns);
-  repeat(tables, size);
-  repeat(middles, size);
-  repeat(scales, 1);
-  repeat(zeros, 1);
+  repeat(tables, groups * size);
+  repeat(middles, groups * size);
+  repeat(scales, groups);
+  repeat(zeros, groups);
 }
 
 void RowTile::table(int64_t lane, float *values) const {
   for (int64_t q = 0; q < size; ++q)
-    values[isTurned(lane) ? size - 1 - q : q] = tables[q * lanes + lane];
+    values[q] = tables[q * lanes + lane];
 }
 
 void RowTile::codes(int64_t lane, uint8_t *out) const {
+  for (int64_t i = 0; i < columns; ++i) {
+    const uint8_t own = code[i * lanes + lane];
+    out[objective->order[i]] = isTurned(lane, groupOf[i]) ? uint8_t(size - 1 - own) : own;
+  }
+}
+
+void RowTile::decode(int64_t lane, float *out) const {
   for (int64_t i = 0; i < columns; ++i)
-    out[objective->order[i]] = uint8_t(isTurned(lane) ? size - 1 - code[i * lanes + lane] : code[i * lanes + lane]);
+    out[objective->order[i]] = entry(i, lane);
 }
 
 //===----------------------------------------------------------------------===//
@@ -315,7 +335,7 @@ void RowTile::codes(int64_t lane, uint8_t *out) const {
 void RowTile::updateDeltas() {
   for (int64_t i = 0; i < columns; ++i)
     for (int64_t lane = 0; lane < lanes; ++lane)
-      delta[i * lanes + lane] = tables[code[i * lanes + lane] * lanes + lane] - weights[i * lanes + lane];
+      delta[i * lanes + lane] = entry(i, lane) - weights[i * lanes + lane];
 }
 
 void RowTile::products() {
@@ -346,7 +366,7 @@ void RowTile::errors(double *out) {
 //===----------------------------------------------------------------------===//
 
 void RowTile::roundToNearest() {
-  nearestCodes(tables.data(), middles.data(), size, weights.data(), columns, code.data());
+  nearestCodes({tables.data(), middles.data(), groupOf.data(), size, code.data()}, weights.data(), columns);
   known = false;
 }
 
@@ -356,7 +376,7 @@ void RowTile::feedback() {
   const float *factor = objective->feedback.data();
   for (int64_t begin = 0; begin < columns; begin += block) {
     const int64_t count = std::min(block, columns - begin), end = begin + count;
-    const Steps steps = {tables.data(), middles.data(), size, code.data() + begin * lanes};
+    const Steps steps = {tables.data(), middles.data(), groupOf.data() + begin, size, code.data() + begin * lanes};
     feedbackBlock(steps, factor + begin * columns + begin, columns, left.data() + begin * lanes, changes.data(), count);
     if (end < columns)
       gemm(columns - end, active, count, 1.0f, factor + end * columns + begin, columns, false, changes.data(), lanes,
@@ -370,7 +390,7 @@ void RowTile::descend() {
   const int64_t stride = objective->stride;
   for (int64_t begin = 0; begin < columns; begin += block) {
     const int64_t count = std::min(block, columns - begin), place = begin * lanes;
-    const Steps steps = {tables.data(), middles.data(), size, code.data() + place};
+    const Steps steps = {tables.data(), middles.data(), groupOf.data() + begin, size, code.data() + place};
     if (descendBlock(steps, moment + begin * stride + begin, stride, objective->inverse.data() + begin,
                      product.data() + place, delta.data() + place, weights.data() + place, changes.data(), count))
       gemm(columns, active, count, 1.0f, moment + begin, stride, false, changes.data(), lanes, 1.0f, product.data(),
@@ -407,57 +427,95 @@ void RowTile::solveTable(int64_t lane) {
     code[i * lanes + lane] = rank[code[i * lanes + lane]];
 }
 
-/// Of a grid the change of scale and offset that lowers the objective most:
-/// T = s·u + c with u_q the code (Symmetric: as a signed number, c = 0).
-void RowTile::fitGrids() {
-  AlignedVector<float> steps(columns * lanes), image(columns * lanes);
-  float low[lanes], sign[lanes];
-  for (int64_t lane = 0; lane < lanes; ++lane) {
-    sign[lane] = isTurned(lane) ? -1.0f : 1.0f;
-    low[lane] = (isTurned(lane) ? float(size - 1) : 0.0f) - (grid == Grid::Symmetric ? float(size / 2) : 0.0f);
+/// Σ over a group's columns, with u_q the code (Symmetric: as a signed number):
+/// uᵀFu, 1ᵀFu, 1ᵀF1 of its block of F, and −uᵀFδ, −1ᵀFδ.
+struct skim::GridEquations {
+  double square = 0, cross = 0, whole = 0, left = 0, sum = 0;
+};
+
+/// The scale and zero that lower the objective most, where they do: T = s·u + c
+/// (Symmetric: c = 0). False if they stay.
+bool RowTile::fitLane(int64_t lane, int64_t group, const GridEquations &e) {
+  const float before = scales[group * lanes + lane], zeroBefore = zeros[group * lanes + lane];
+  const double determinant = e.square * e.whole - e.cross * e.cross;
+  const bool affine = shape.kind == TableShape::Affine;
+  if (!(e.square > 0) || (affine && !(determinant > 1e-9 * e.square * e.whole)))
+    return false;
+  const double change = affine ? (e.left * e.whole - e.cross * e.sum) / determinant : e.left / e.square;
+  const float scale = roundToF16(float(before + change));
+  // Codes would have to be turned, or there is no grid.
+  if (!(scale * before > 0) || !std::isfinite(scale))
+    return false;
+  float zero = zeroBefore;
+  if (affine) {
+    // The best offset beside the scale that is stored.
+    const double offset = -double(before) * zero + (e.sum - e.cross * (scale - before)) / e.whole;
+    zero = roundToF16(float(-offset / scale));
+    if (!std::isfinite(zero))
+      return false;
   }
-  for (int64_t i = 0; i < columns; ++i)
-    for (int64_t lane = 0; lane < lanes; ++lane)
-      steps[i * lanes + lane] = sign[lane] * float(code[i * lanes + lane]) + low[lane];
-  gemm(columns, active, columns, 1.0f, objective->moment.data(), objective->stride, false, steps.data(), lanes, 0.0f,
-       image.data(), lanes);
-  double whole = 0; // 1ᵀF1
-  for (int64_t i = 0; grid == Grid::Affine && i < columns; ++i)
-    whole += std::accumulate(objective->moment.begin() + i * objective->stride,
-                             objective->moment.begin() + i * objective->stride + columns, 0.0);
-  for (int64_t lane = 0; lane < used; ++lane) {
-    double square = 0, cross = 0, left = 0, sum = 0;
-    for (int64_t i = 0; i < columns; ++i) {
-      const int64_t place = i * lanes + lane;
-      square += double(steps[place]) * image[place];
-      cross += image[place];
-      left -= double(steps[place]) * product[place];
-      sum -= product[place];
-    }
-    const double determinant = square * whole - cross * cross;
-    const bool affine = grid == Grid::Affine;
-    if (!(square > 0) || (affine && !(determinant > 1e-9 * square * whole)))
-      continue;
-    const double change = affine ? (left * whole - cross * sum) / determinant : left / square;
-    const float scale = roundToF16(float(scales[lane] + change));
-    // Codes would have to be turned, or there is no grid.
-    if (!(scale * scales[lane] > 0) || !std::isfinite(scale))
-      continue;
-    float zero = zeros[lane];
-    if (affine) {
-      // The best offset beside the scale that is stored.
-      const double offset = -double(scales[lane]) * zero + (sum - cross * (scale - scales[lane])) / whole;
-      zero = roundToF16(float(-offset / scale));
-      if (!std::isfinite(zero))
-        continue;
-    }
-    setGrid(lane, scale, zero);
-  }
+  setGrid(lane, group, scale, zero);
+  return true;
 }
 
-void RowTile::leastSquares() {
-  if (grid != Grid::None)
-    return fitGrids();
+/// fitLane for all lanes with a group's columns `members`; δ and F·δ follow.
+void RowTile::fitGroup(const std::vector<int32_t> &members, int64_t group) {
+  const int64_t count = int64_t(members.size());
+  const bool affine = shape.kind == TableShape::Affine;
+  float low[lanes], sign[lanes];
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    const bool turned = isTurned(lane, group);
+    sign[lane] = turned ? -1.0f : 1.0f;
+    low[lane] = (turned ? float(size - 1) : 0.0f) - (affine ? 0.0f : float(size / 2));
+  }
+  // Rows of F that are the group's (F is symmetric: its columns).
+  AlignedVector<float> rows(count * columns), own(count * count), steps(count * lanes), image(count * lanes);
+  for (int64_t j = 0; j < count; ++j) {
+    const float *row = objective->moment.data() + members[j] * objective->stride;
+    std::copy_n(row, columns, rows.begin() + j * columns);
+    for (int64_t i = 0; i < count; ++i)
+      own[j * count + i] = row[members[i]];
+    for (int64_t lane = 0; lane < lanes; ++lane)
+      steps[j * lanes + lane] = sign[lane] * float(code[members[j] * lanes + lane]) + low[lane];
+  }
+  gemm(count, active, count, 1.0f, own.data(), count, false, steps.data(), lanes, 0.0f, image.data(), lanes);
+  const double whole = affine ? std::accumulate(own.begin(), own.end(), 0.0) : 0.0;
+  for (int64_t lane = 0; lane < used; ++lane) {
+    GridEquations equations;
+    equations.whole = whole;
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t place = members[j] * lanes + lane, compact = j * lanes + lane;
+      equations.square += double(steps[compact]) * image[compact];
+      equations.cross += image[compact];
+      equations.left -= double(steps[compact]) * product[place];
+      equations.sum -= product[place];
+    }
+    fitLane(lane, group, equations);
+  }
+  // `steps` become what changed.
+  for (int64_t j = 0; j < count; ++j)
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      const int64_t place = members[j] * lanes + lane;
+      const float after = entry(members[j], lane) - weights[place];
+      steps[j * lanes + lane] = after - delta[place];
+      delta[place] = after;
+    }
+  if (groups > 1)
+    gemm(columns, active, count, 1.0f, rows.data(), columns, true, steps.data(), lanes, 1.0f, product.data(), lanes);
+}
+
+/// Group by group, each beside what the others are now: what a pass leaves is
+/// little against what codes change next.
+void RowTile::fitGrids() {
+  std::vector<std::vector<int32_t>> members(groups);
+  for (int64_t i = 0; i < columns; ++i)
+    members[groupOf[i]].push_back(int32_t(i));
+  for (int64_t group = 0; group < groups; ++group)
+    fitGroup(members[group], group);
+}
+
+/// `normal` of each lane.
+void RowTile::sumEquations() {
   normal.assign(lanes * size * size, 0.0);
   std::vector<uint8_t> rowCodes(lanes * columns);
   std::vector<int32_t> lists(lanes * columns), firsts(lanes * (size + 1), 0);
@@ -477,8 +535,29 @@ void RowTile::leastSquares() {
       groupStripe(objective->moment.data(), objective->stride, lists.data() + lane * columns,
                   firsts.data() + lane * (size + 1), rowCodes.data() + lane * columns, begin,
                   std::min(columns, begin + stripe), size, normal.data() + lane * size * size);
+}
+
+void RowTile::leastSquares() {
+  if (shape.kind == TableShape::Fixed)
+    return;
+  if (shape.isGrid())
+    return fitGrids();
+  sumEquations();
   for (int64_t lane = 0; lane < used; ++lane)
     solveTable(lane);
+}
+
+void RowTile::addEquations(std::span<const double> lanesWeights, std::span<double> sums, std::span<double> gradient) {
+  updateDeltas();
+  products();
+  sumEquations();
+  for (int64_t lane = 0; lane < used; ++lane) {
+    const double *own = normal.data() + lane * size * size;
+    for (int64_t i = 0; i < size * size; ++i)
+      sums[i] += lanesWeights[lane] * own[i];
+    for (int64_t i = 0; i < columns; ++i)
+      gradient[code[i * lanes + lane]] -= lanesWeights[lane] * product[i * lanes + lane];
+  }
 }
 
 //===----------------------------------------------------------------------===//
@@ -492,9 +571,11 @@ void RowTile::keepBest() {
     if (!(now[lane] < bestObjective[lane]))
       continue;
     bestObjective[lane] = now[lane];
-    bestScales[lane] = scales[lane];
-    bestZeros[lane] = zeros[lane];
-    for (int64_t q = 0; q < size; ++q)
+    for (int64_t group = 0; group < groups; ++group) {
+      bestScales[group * lanes + lane] = scales[group * lanes + lane];
+      bestZeros[group * lanes + lane] = zeros[group * lanes + lane];
+    }
+    for (int64_t q = 0; q < groups * size; ++q)
       bestTables[q * lanes + lane] = tables[q * lanes + lane];
     for (int64_t i = 0; i < columns; ++i)
       bestCode[i * lanes + lane] = code[i * lanes + lane];
@@ -506,9 +587,9 @@ void RowTile::restoreBest() {
   tables = bestTables;
   scales = bestScales;
   zeros = bestZeros;
-  for (int64_t q = 0; q + 1 < size; ++q)
-    for (int64_t lane = 0; lane < lanes; ++lane)
-      middles[q * lanes + lane] = (tables[q * lanes + lane] + tables[(q + 1) * lanes + lane]) / 2;
+  for (int64_t group = 0; group < groups; ++group)
+    for (int64_t i = group * size * lanes; i < ((group + 1) * size - 1) * lanes; ++i)
+      middles[i] = (tables[i] + tables[i + lanes]) / 2;
 }
 
 void RowTile::renew(int cycles) {

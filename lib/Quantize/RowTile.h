@@ -50,26 +50,36 @@ struct Objective {
 Objective prepareObjective(std::span<const float> moment, int64_t columns, float damping,
                            std::span<const float> alpha = {});
 
+/// What of a row's tables is free, and how many there are.
+struct TableShape {
+  enum Kind {
+    Entries,   ///< one table: every entry is
+    Fixed,     ///< one table: nothing is
+    Symmetric, ///< scale·(q − 2^(bits−1)) for each group of columns: scales are
+    Affine,    ///< scale·(q − zero): both are
+  };
+  Kind kind = Entries;
+  int64_t group = 0; ///< columns of a grid, in the row's own order; 0: all
+  bool isGrid() const { return kind == Symmetric || kind == Affine; }
+};
+
+/// What the error of a group's columns says about its grid; see RowTile::fitLane.
+struct GridEquations;
+
 class RowTile {
 public:
   static constexpr int64_t lanes = 64;
 
-  /// `table`: the type that entries are stored in; of a grid: which values of a
-  /// table are free.
-  enum class Grid {
-    None,      ///< every entry is
-    Symmetric, ///< scale·(q − 2^(bits−1)): the scale is
-    Affine,    ///< scale·(q − zero): both are
-  };
-  RowTile(const Objective &objective, unsigned bits, DType table, Grid grid = Grid::None);
+  /// `table`: the type that entries are stored in.
+  RowTile(const Objective &objective, unsigned bits, DType table, TableShape shape = {});
 
   /// Puts a row's weights, in their own order, into a lane.
   void setRow(int64_t lane, const float *row, const float *alpha);
   /// The lane's table: 2^bits ascending values as stored, with I8's scale.
   void setTable(int64_t lane, const float *values, float scale);
-  /// The lane's grid; scale and zero as stored (f16). The zero is Affine's; a
+  /// A grid of the lane; scale and zero as stored (f16). The zero is Affine's; a
   /// symmetric scale may be negative (its range has one code more on one side).
-  void setGrid(int64_t lane, float scale, float zero);
+  void setGrid(int64_t lane, int64_t group, float scale, float zero);
   /// The lane's codes, in the columns' own order, after its table or grid.
   void setCodes(int64_t lane, const uint8_t *codes);
   /// Only the first `used` lanes count; the others repeat lane 0.
@@ -89,11 +99,22 @@ public:
   /// δ·F·δᵀ × the objective's scale of each lane.
   void errors(double *out);
 
+  /// Adds to the equations of a table that lanes share, with a weight for each:
+  /// Σ PᵀFP to `normal` [2^bits, 2^bits] and what is left of the gradient to
+  /// `gradient` [2^bits]. In units of the objective.
+  void addEquations(std::span<const double> weights, std::span<double> normal, std::span<double> gradient);
+
+  /// Of what is not a grid.
   void table(int64_t lane, float *values) const;
   float tableScale(int64_t lane) const { return scales[lane]; }
-  float gridZero(int64_t lane) const { return zeros[lane]; }
+  /// Groups of columns that have a grid of their own; 1 for tables.
+  int64_t numGroups() const { return groups; }
+  float gridScale(int64_t lane, int64_t group) const { return scales[group * lanes + lane]; }
+  float gridZero(int64_t lane, int64_t group) const { return zeros[group * lanes + lane]; }
   /// In the columns' own order.
   void codes(int64_t lane, uint8_t *out) const;
+  /// What the codes stand for, likewise.
+  void decode(int64_t lane, float *out) const;
 
 private:
   void updateDeltas();
@@ -102,9 +123,16 @@ private:
   void keepBest();
   void restoreBest();
   void leastSquares();
+  void sumEquations();
   void fitGrids();
+  void fitGroup(const std::vector<int32_t> &members, int64_t group);
+  bool fitLane(int64_t lane, int64_t group, const GridEquations &equations);
   /// Entries ascend in here; the codes of a falling grid are counted from its other end.
-  bool isTurned(int64_t lane) const { return grid != Grid::None && scales[lane] < 0; }
+  bool isTurned(int64_t lane, int64_t group) const { return shape.isGrid() && scales[group * lanes + lane] < 0; }
+  float entry(int64_t column, int64_t lane) const {
+    return tables[(groupOf[column] * size + code[column * lanes + lane]) * lanes + lane];
+  }
+  void setValues(int64_t lane, int64_t group, const float *values, float scale);
   void solveTable(int64_t lane);
   void descend();
 
@@ -114,16 +142,18 @@ private:
   int64_t used = lanes;   // lanes that count
   int64_t active = lanes; // whole vectors of them: what products are computed for
   DType type;
-  Grid grid;
+  TableShape shape;
+  int64_t groups = 1;
+  std::vector<int32_t> groupOf; // [K], in the objective's order
   AlignedVector<float> weights; // [K][lanes]
   AlignedVector<float> delta;   // ŵ − w
   AlignedVector<float> product; // F·δ; in feedback what is left of the weights
   AlignedVector<float> changes; // [block][lanes]
   AlignedVector<uint8_t> code;  // [K][lanes]
-  AlignedVector<float> tables;  // [2^bits][lanes]
-  AlignedVector<float> middles; // [2^bits − 1][lanes]: where the next entry begins to be nearer
-  std::vector<float> scales;    // [lanes], I8 and grids
-  std::vector<float> zeros;     // [lanes], grids
+  AlignedVector<float> tables;  // [groups][2^bits][lanes]
+  AlignedVector<float> middles; // [groups][2^bits][lanes]: where the next entry begins to be nearer
+  std::vector<float> scales;    // [groups][lanes], I8 and grids
+  std::vector<float> zeros;     // [groups][lanes], grids
   AlignedVector<uint8_t> bestCode;
   AlignedVector<float> bestTables;
   std::vector<float> bestScales, bestZeros;

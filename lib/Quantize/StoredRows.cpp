@@ -9,47 +9,58 @@
 
 using namespace skim;
 
-QuantizedMatrix skim::emptyCodebook(unsigned bits, DType table, int64_t rows, int64_t columns) {
+static QuantizedMatrix emptyOf(std::vector<ComponentSpec> specs, int64_t rows, int64_t columns) {
   QuantizedMatrix result;
   result.rows = rows;
   result.columns = columns;
-  for (ComponentSpec &spec : componentsOf(CodebookFormat{bits, table, false}, rows, columns)) {
+  for (ComponentSpec &spec : specs) {
     std::vector<uint8_t> bytes(*tensorBytes(spec.type, spec.shape));
     result.components.push_back({std::move(spec), std::move(bytes)});
   }
   return result;
+}
+
+QuantizedMatrix skim::emptyCodebook(unsigned bits, DType table, int64_t rows, int64_t columns) {
+  return emptyOf(componentsOf(CodebookFormat{bits, table, false}, rows, columns), rows, columns);
 }
 
 QuantizedMatrix skim::emptyRows(uint8_t term, DType table, int64_t rows, int64_t columns) {
-  if (!isUniform(term))
-    return emptyCodebook(term, table, rows, columns);
-  QuantizedMatrix result;
-  result.rows = rows;
-  result.columns = columns;
-  for (ComponentSpec &spec : componentsOf(uniformFormatOf(term), rows, columns)) {
-    std::vector<uint8_t> bytes(*tensorBytes(spec.type, spec.shape));
-    result.components.push_back({std::move(spec), std::move(bytes)});
-  }
-  return result;
+  return emptyOf(isUniform(term) ? componentsOf(uniformFormatOf(term), rows, columns)
+                                 : componentsOf(codebookFormatOf(term, table), rows, columns),
+                 rows, columns);
 }
 
-RowTile::Grid skim::gridOf(uint8_t term) {
-  return !isUniform(term) ? RowTile::Grid::None : term >= AffineRow ? RowTile::Grid::Affine : RowTile::Grid::Symmetric;
+RowTile skim::tileOf(uint8_t term, const Objective &objective, DType table) {
+  TableShape shape;
+  if (isUniform(term)) {
+    const UniformFormat format = uniformFormatOf(term);
+    shape = {format.asymmetric ? TableShape::Affine : TableShape::Symmetric, format.group};
+  } else if (kindOf(term) == SharedRow) {
+    shape.kind = TableShape::Fixed;
+  }
+  return RowTile(objective, bitsOf(term), tableOf(term, table), shape);
+}
+
+/// Where scale (0) or zero (1) of a row's group lies.
+static size_t gridOffset(const QuantizedMatrix &matrix, size_t number, int64_t row, int64_t group) {
+  return size_t(row) * matrix.components[1 + number].spec.rowBytes + 2 * size_t(group);
 }
 
 void skim::loadLane(RowTile &tile, int64_t lane, const QuantizedMatrix &matrix, int64_t row, uint8_t term,
                     DType table) {
   if (isUniform(term)) {
-    float numbers[2] = {0, 0}; // scale and zero
-    for (size_t i = 1; i < matrix.components.size(); ++i) {
-      uint16_t half;
-      std::memcpy(&half, matrix.components[i].bytes.data() + 2 * row, 2);
-      numbers[i - 1] = f16ToF32(half);
+    for (int64_t group = 0; group < tile.numGroups(); ++group) {
+      float numbers[2] = {0, 0}; // scale and zero
+      for (size_t i = 0; i + 1 < matrix.components.size(); ++i) {
+        uint16_t half;
+        std::memcpy(&half, matrix.components[1 + i].bytes.data() + gridOffset(matrix, i, row, group), 2);
+        numbers[i] = f16ToF32(half);
+      }
+      tile.setGrid(lane, group, numbers[0], numbers[1]);
     }
-    tile.setGrid(lane, numbers[0], numbers[1]);
   } else {
-    std::vector<float> values(size_t(1) << term);
-    const float scale = loadTable(matrix, row, table, values);
+    std::vector<float> values(size_t(1) << bitsOf(term));
+    const float scale = loadTable(matrix, row, tableOf(term, table), values);
     tile.setTable(lane, values.data(), scale);
   }
   std::vector<uint8_t> codes(matrix.columns);
@@ -62,18 +73,20 @@ void skim::storeLane(const RowTile &tile, int64_t lane, QuantizedMatrix &matrix,
                      DType table) {
   std::vector<uint8_t> codes(matrix.columns);
   tile.codes(lane, codes.data());
-  if (!isUniform(term)) {
-    std::vector<float> values(size_t(1) << term);
+  if (!isUniform(term) && !sharedTableBytes(term)) {
+    std::vector<float> values(size_t(1) << bitsOf(term));
     tile.table(lane, values.data());
-    storeRow(matrix, row, term, table, codes, values, tile.tableScale(lane));
+    storeRow(matrix, row, bitsOf(term), tableOf(term, table), codes, values, tile.tableScale(lane));
     return;
   }
   packBits(codes.data(), codes.size(), bitsOf(term),
            matrix.components[0].bytes.data() + row * matrix.components[0].spec.rowBytes);
-  const float numbers[] = {tile.tableScale(lane), tile.gridZero(lane)};
-  for (size_t i = 1; i < matrix.components.size(); ++i) {
-    const uint16_t half = f32ToF16(numbers[i - 1]);
-    std::memcpy(matrix.components[i].bytes.data() + 2 * row, &half, 2);
+  for (int64_t group = 0; isUniform(term) && group < tile.numGroups(); ++group) {
+    const float numbers[] = {tile.gridScale(lane, group), tile.gridZero(lane, group)};
+    for (size_t i = 0; i + 1 < matrix.components.size(); ++i) {
+      const uint16_t half = f32ToF16(numbers[i]);
+      std::memcpy(matrix.components[1 + i].bytes.data() + gridOffset(matrix, i, row, group), &half, 2);
+    }
   }
 }
 

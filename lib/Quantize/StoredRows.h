@@ -14,8 +14,9 @@ QuantizedMatrix emptyCodebook(unsigned bits, DType table, int64_t rows, int64_t 
 
 /// Likewise of rows in a term (RowTerm); `table`: of codebooks.
 QuantizedMatrix emptyRows(uint8_t term, DType table, int64_t rows, int64_t columns);
-RowTile::Grid gridOf(uint8_t term);
-/// A stored row in a term into a lane, whose weights are not touched, and back.
+/// A tile for rows in a term. A table that rows share stays as it is.
+RowTile tileOf(uint8_t term, const Objective &objective, DType table);
+/// A stored row in a term into a lane, whose weights are not touched, and back (a table that rows share is not stored).
 void loadLane(RowTile &tile, int64_t lane, const QuantizedMatrix &matrix, int64_t row, uint8_t term, DType table);
 void storeLane(const RowTile &tile, int64_t lane, QuantizedMatrix &matrix, int64_t row, uint8_t term, DType table);
 

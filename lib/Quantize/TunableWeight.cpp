@@ -31,17 +31,18 @@ TunablePart TunablePart::codebook(const QuantizedMatrix &matrix, const CodebookF
   part.rows = std::move(rows);
   part.type = format.table;
   part.codes.resize(matrix.rows * matrix.columns);
-  part.parameters.resize(matrix.rows * part.perRow);
+  part.shared = format.tensorScope;
+  part.parameters.resize(part.numSets() * part.perRow);
   const QuantizedMatrix::Component &codes = *matrix.find("codes"), &table = *matrix.find("table");
   const QuantizedMatrix::Component *scale = matrix.find("table_scale");
-  for (int64_t n = 0; n < matrix.rows; ++n) {
+  for (int64_t n = 0; n < matrix.rows; ++n)
     unpackBits(codes.bytes.data() + codes.spec.rowBytes * n, matrix.columns, format.bits,
                part.codes.data() + n * matrix.columns);
+  for (int64_t n = 0; n < part.numSets(); ++n)
     for (int64_t i = n * part.perRow; i < (n + 1) * part.perRow; ++i)
       part.parameters[i] =
           scale ? static_cast<int8_t>(table.bytes[i]) * loadFloat(DType::F16, scale->bytes.data() + 2 * n)
                 : loadFloat(format.table, table.bytes.data() + 2 * i);
-  }
   return part;
 }
 
@@ -77,7 +78,7 @@ TunablePart TunablePart::uniform(const QuantizedMatrix &matrix, const UniformFor
 void TunablePart::decode(int64_t begin, int64_t end, const float *alpha, float *weight) const {
   for (int64_t n = begin; n < end; ++n) {
     const uint8_t *code = codes.data() + n * columns;
-    const float *value = parameters.data() + n * perRow;
+    const float *value = parameters.data() + (shared ? 0 : n * perRow);
     float *out = weight + int64_t(rows[n]) * columns;
     if (isCodebook)
       for (int64_t k = 0; k < columns; ++k)
@@ -91,8 +92,30 @@ void TunablePart::decode(int64_t begin, int64_t end, const float *alpha, float *
   }
 }
 
+void TunablePart::accumulateShared(const float *alpha, const float *weightGradient, float *out) const {
+  // Row by row, so that small numbers meet small ones.
+  std::vector<double> sums(perRow);
+  std::vector<float> ofRow(perRow);
+  for (int64_t n = 0; n < numRows(); ++n) {
+    const uint8_t *code = codes.data() + n * columns;
+    const float *gradient = weightGradient + int64_t(rows[n]) * columns;
+    std::fill(ofRow.begin(), ofRow.end(), 0.0f);
+    for (int64_t k = 0; k < columns; ++k)
+      ofRow[code[k]] += alpha ? gradient[k] * alpha[k] : gradient[k];
+    for (int64_t q = 0; q < perRow; ++q)
+      sums[q] += ofRow[q];
+  }
+  for (int64_t q = 0; q < perRow; ++q)
+    out[q] += float(sums[q]);
+}
+
 void TunablePart::accumulate(int64_t begin, int64_t end, const float *alpha, const float *weightGradient,
                              float *out) const {
+  if (shared) {
+    if (begin < end)
+      accumulateShared(alpha, weightGradient, out);
+    return;
+  }
   for (int64_t n = begin; n < end; ++n) {
     const uint8_t *code = codes.data() + n * columns;
     const float *gradient = weightGradient + int64_t(rows[n]) * columns;

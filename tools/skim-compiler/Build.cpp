@@ -173,7 +173,7 @@ static Error runQuantize(const Options &options) {
   allocate.scaling = !options.noAlpha && (options.alpha || published);
   if (options.method != "auto")
     build.method = options.method;
-  allocate.uniform = build.method.empty() && !published && !allocate.scaling;
+  allocate.allTerms = build.method.empty() && !published && !allocate.scaling;
   if (Error error = checkMethod(build))
     return error;
   std::error_code code;

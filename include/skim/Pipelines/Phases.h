@@ -48,8 +48,8 @@ struct AllocateOptions {
   std::string table = "i8";
   std::string pareto; ///< CSV file for the allocator's curve; empty: none
   bool asPublished = false, mixing = true, scaling = false;
-  /// Uniform rows beside codebooks; the head in the budget of bytes, unless `head` names its term.
-  bool uniform = false, openHead = false;
+  /// All row terms beside codebooks (RowTerms.h); the head in the budget of bytes, unless `head` names its term.
+  bool allTerms = false, openHead = false;
 
   /// Whether skim-allocate-bits has something to decide.
   bool spends() const { return bits > 0 || size > 0; }

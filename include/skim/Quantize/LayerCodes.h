@@ -17,6 +17,7 @@
 #define SKIM_QUANTIZE_LAYERCODES_H
 
 #include "skim/Quantize/Matrix.h"
+#include "skim/Quantize/RowTerms.h"
 #include "skim/Quantize/Sensitivity.h"
 
 #include <memory>
@@ -24,20 +25,6 @@
 #include <vector>
 
 namespace skim {
-
-/// How a row is stored, as one number: a codebook of 1 to 8 bits is its bits,
-/// the others add one of these.
-enum RowTerm : uint8_t {
-  CodebookRow = 0,
-  UniformRow = 16, ///< symmetric, scale in f16
-  AffineRow = 32,  ///< asymmetric, scale and zero in f16
-};
-inline unsigned bitsOf(uint8_t term) { return term & 15u; }
-inline bool isUniform(uint8_t term) { return term >= UniformRow; }
-/// Of a uniform term.
-UniformFormat uniformFormatOf(uint8_t term);
-/// Bytes of a row in a term; codebooks with tables of that type.
-uint64_t storedRowBytes(uint8_t term, DType table, int64_t columns);
 
 struct CodeOptions {
   DType table = DType::I8; ///< I8 with an f16 scale a row, F16 or BF16
@@ -62,33 +49,27 @@ struct RecordOptions : CodeOptions {
   /// these gain on the calibration's tokens is not all gained on others, and
   /// allocations by it are worse (docs/skim.md). Off: errors of the kept codes.
   bool errorsOfClusters = true;
-  /// Errors of uniform terms too (uniformTerms), of rounding to the nearest code.
-  bool uniform = false;
+  /// Errors of furtherTerms too, of rounding to the nearest code.
+  bool allTerms = false;
 };
-
-/// The uniform terms that rows of so many columns are recorded in. Where rows
-/// are long, tables cost nearly nothing, and tuning has more to train in them:
-/// only widths are left that codebooks do not have. Where rows are short, what
-/// they store beside their codes decides.
-std::vector<uint8_t> uniformTerms(int64_t columns);
 
 /// Errors of every row at every width, with the codes that have them.
 struct LayerRecord {
   int64_t rows = 0, columns = 0;
   unsigned minBits = 1, maxBits = 0;
-  /// What `errors` has behind the codebooks' widths.
-  std::vector<uint8_t> uniform;
+  /// What `errors` has behind the codebooks' widths: furtherTerms, or nothing.
+  std::vector<uint8_t> further;
   /// [N, terms]: errors[i · terms() + b − minBits], of what `codes` decode to or
-  /// of k-means at that width (RecordOptions::errorsOfClusters), then of `uniform`.
+  /// of k-means at that width (RecordOptions::errorsOfClusters), then of `further`.
   std::vector<float> errors;
   /// One a width, as quantizeCodebook makes them: `codes`, `table` and for I8
   /// `table_scale`.
   std::vector<QuantizedMatrix> codes;
 
   unsigned widths() const { return maxBits - minBits + 1; }
-  size_t terms() const { return widths() + uniform.size(); }
+  size_t terms() const { return widths() + further.size(); }
   /// Of column i of the errors.
-  uint8_t term(size_t i) const { return i < widths() ? uint8_t(minBits + i) : uniform[i - widths()]; }
+  uint8_t term(size_t i) const { return i < widths() ? uint8_t(minBits + i) : further[i - widths()]; }
   float error(int64_t row, unsigned bits) const { return errors[row * terms() + bits - minBits]; }
 };
 
@@ -131,7 +112,9 @@ struct FinishedLayer {
 
 /// Polishes the recorded codes of each row at its chosen term ([N], codebooks
 /// within the record's widths). With `rounds = 0` the recorded codes are stored
-/// as they are. Uniform rows take the same steps from a grid with a clipping search.
+/// as they are. Uniform rows take the same steps from grids with a clipping search,
+/// rows of f16 tables from k-means, and rows that share a table from k-means over
+/// all of them, with least squares over all of them.
 Expected<FinishedLayer> finishLayer(const std::string &name, const LayerRecord &record, std::span<const uint8_t> bits,
                                     const MatrixView &weights, const Sensitivity &sensitivity,
                                     const FinishOptions &options = {});

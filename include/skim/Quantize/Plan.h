@@ -6,9 +6,11 @@
 //    "bits": 2.9997, "bytes": 39811200, "record": {"min_bits": 1, "max_bits": 5, "table": "i8"},
 //    "layers": {"model.layers.0.mlp.up_proj": {"term": "#skim.rows<[…]>",
 //               "widths": "3323…", "method": "skim", "error": 1.2e-5, "bytes": 331776}}}
-// `widths` has a letter a row, in logical order, for rows of mixed terms: 1 to 8
-// are codebooks of so many bits, a to h symmetric uniform codes of 1 to 8 bits,
-// A to H those with a zero in f16. `error` is what allocation expects to lose.
+// `widths` has a letter a row, in logical order, for rows of mixed terms (RowTerm), of 1 to 8 bits:
+//   1 … 8  codebooks                 i … p  codebooks with one f16 table for all these rows
+//   a … h  uniform, symmetric        I … P  codebooks with f16 tables
+//   A … H  uniform, a zero in f16    q … x, Q … X  uniform in groups of 32, symmetric and with a zero in f16
+// `error` is what allocation expects to lose.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SKIM_QUANTIZE_PLAN_H
@@ -40,8 +42,8 @@ struct Plan {
   unsigned minBits = 1, maxBits = 5;
   std::string table = "i8"; ///< i8, f16 or bf16
   bool asPublished = false;
-  bool uniform = false; ///< the record has uniform terms
-  bool scaled = false;  ///< linears get a scaling vector α over their columns
+  bool allTerms = false; ///< the record has further terms than codebooks (furtherTerms)
+  bool scaled = false;   ///< linears get a scaling vector α over their columns
   std::map<std::string, LayerPlan> layers;
 
   /// Fails, naming file and place, where the JSON is not a plan of this version.

@@ -15,9 +15,11 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     same model, statistics and options); then allocates. Which row got which
     width is data and goes to the file `plan`, which `skim-quantize-weights` reads.
 
-    With `uniform` a row may also be uniform codes, symmetric or with a zero in f16,
-    which store less beside the codes than a table. A head that was left open
-    joins a budget of bytes; where it is tied to the embeddings it gets one term,
+    With `all-terms` a row may also be uniform codes or share one table with others,
+    which store less beside the codes than a table of its own; long rows may have f16
+    tables, or 4 bits in groups of 32, as files of 4 bits have them. What shares or
+    groups is offered layer by layer, so that no layer has rows of all kinds. A head
+    that was left open joins a budget of bytes; where it is tied to the embeddings it gets one term,
     since rows that are looked up lie in one place. Without gradients of the
     head's outputs in the statistics it gets 8 bits.
 
@@ -51,7 +53,7 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     Option<"asPublished", "as-published", "bool", "false", "SKIM as its paper has it">,
     Option<"mixing", "mixing", "bool", "true", "rows of one matrix may differ in width">,
     Option<"scaling", "scaling", "bool", "false", "a scaling vector over the columns of each linear">,
-    Option<"uniform", "uniform", "bool", "false", "rows may be uniform codes too">,
+    Option<"allTerms", "all-terms", "bool", "false", "rows may have other terms than codebooks">,
     Option<"modelHash", "model-hash", "std::string", "\"\"", "of the model that the statistics must belong to">,
     Option<"threads", "threads", "unsigned", "0", "threads (0: all; the result does not depend on it)">,
   ];

@@ -16,6 +16,8 @@
 #include "llvm/ADT/MapVector.h"
 
 #include <cmath>
+#include <deque>
+#include <set>
 
 using namespace mlir;
 
@@ -32,13 +34,25 @@ struct OpenLayer {
   std::string name;
   Operation *source = nullptr;
   int64_t rows = 0, columns = 0;
-  std::vector<uint8_t> terms; // RowTerm: what each row can be
-  std::vector<float> errors;  // [rows, terms]
+  std::vector<uint8_t> terms;                // RowTerm: what each row can be
+  std::vector<std::vector<size_t>> families; // of `terms`: what the layer's rows can be together
+  std::vector<float> errors;                 // [rows, terms]
   bool isHead = false, isTied = false;
   SmallVector<Operation *> users;
 
   /// Kernels that look rows up know no parts: a tied weight is of one term.
   bool mixes() const { return !isTied; }
+  /// The term of a row that was given `chosen`.
+  uint8_t termOf(const LayerAllocation &chosen, int64_t row) const {
+    return terms[families[chosen.family][chosen.widths[mixes() ? row : 0]]];
+  }
+  /// What all rows lose with it.
+  double errorOf(const LayerAllocation &chosen) const {
+    double sum = 0;
+    for (int64_t row = 0; row < rows; ++row)
+      sum += errors[row * terms.size() + families[chosen.family][chosen.widths[mixes() ? row : 0]]];
+    return sum;
+  }
 };
 
 class AllocateBitsPass : public skim::impl::AllocateBitsBase<AllocateBitsPass> {
@@ -65,6 +79,9 @@ private:
   Error decide(const Allocation &allocation);
   Error writePareto(const Allocator &allocator) const;
   void take(OpenLayer &layer, const LayerRecord &record);
+  void setFamilies(OpenLayer &layer) const;
+  AllocationFamily familyOf(const OpenLayer &layer, size_t index, std::deque<std::vector<double>> &errors) const;
+  uint64_t unusedTables(const Allocation &allocation) const;
   uint64_t storedBytes(const OpenLayer &layer, ArrayRef<uint8_t> widths) const;
   uint64_t alphaBytes(const OpenLayer &layer) const { return scaling ? 2 * layer.columns : 0; }
   Attribute encodingOf(uint8_t term) const;
@@ -105,8 +122,9 @@ Error AllocateBitsPass::checkOptions() {
   if (!pareto.empty() && asPublished)
     return fail("no curve of the published allocation", "option 'pareto'", "a budget over the whole model",
                 "as-published");
-  if (uniform && (asPublished || scaling))
-    return fail("uniform rows beside a scaling vector", "option 'uniform'", "neither as-published nor scaling", "both");
+  if (allTerms && (asPublished || scaling))
+    return fail("other rows than codebooks beside a scaling vector", "option 'all-terms'",
+                "neither as-published nor scaling", "both");
   if (!mixing && !asPublished)
     return fail("allocation without mixing", "option 'mixing'", "as-published", "a budget over the whole model",
                 "for one width everywhere use a format (k3i)");
@@ -193,6 +211,24 @@ void AllocateBitsPass::take(OpenLayer &layer, const LayerRecord &record) {
   layer.terms.clear();
   for (size_t i = 0; i < record.terms(); ++i)
     layer.terms.push_back(record.term(i));
+  setFamilies(layer);
+}
+
+/// Rows of a layer choose among a few kinds of terms at once: every part is code and, on GPUs, blocks of its own.
+void AllocateBitsPass::setFamilies(OpenLayer &layer) const {
+  layer.families.assign(1, {});
+  if (!layer.mixes() || layer.terms.size() <= maxBits - minBits + 1) {
+    for (size_t i = 0; i < layer.terms.size(); ++i)
+      if (layer.mixes() || !sharedTableBytes(layer.terms[i]))
+        layer.families.front().push_back(i);
+    return;
+  }
+  layer.families.clear();
+  for (const std::vector<uint8_t> &family : termFamilies(layer.columns, minBits, maxBits)) {
+    layer.families.emplace_back();
+    for (uint8_t term : family)
+      layer.families.back().push_back(llvm::find(layer.terms, term) - layer.terms.begin());
+  }
 }
 
 Error AllocateBitsPass::recordErrors() {
@@ -209,12 +245,13 @@ Error AllocateBitsPass::recordErrors() {
   recordOptions.threads = threads;
   if (asPublished)
     recordOptions.measure = ErrorMeasure::LFull;
-  recordOptions.uniform = uniform;
+  recordOptions.allTerms = allTerms;
   for (OpenLayer &layer : layers) {
     const LayerStatistics *facts = layer.isHead ? statisticsFile->find(layer.name) : nullptr;
     // Nothing says what an error of this head costs: 8 bits cost nothing.
     if (layer.isHead && (!facts || facts->outputSquaredGradient.empty())) {
       layer.terms = {uint8_t(UniformRow + 8)};
+      layer.families = {{0}};
       layer.errors.assign(layer.rows, 0);
     }
   }
@@ -274,33 +311,51 @@ Error AllocateBitsPass::writePareto(const Allocator &allocator) const {
   return writeFileAtomically(pareto, csv);
 }
 
+/// What a layer is with the terms of one of its families for its rows. `errors` keeps them.
+AllocationFamily AllocateBitsPass::familyOf(const OpenLayer &layer, size_t index,
+                                            std::deque<std::vector<double>> &errors) const {
+  const std::vector<size_t> &chosen = layer.families[index];
+  const size_t count = layer.terms.size();
+  AllocationFamily family;
+  std::vector<double> &own = errors.emplace_back();
+  if (layer.mixes()) {
+    family.name = "rows";
+    family.mixedBytes = permutationBytes(layer.rows);
+    family.fixedBytes = alphaBytes(layer);
+    for (int64_t row = 0; row < layer.rows; ++row)
+      for (size_t i : chosen)
+        own.push_back(layer.errors[row * count + i]);
+    for (size_t i : chosen) {
+      family.rowBytes.push_back(storedRowBytes(layer.terms[i], tableType, layer.columns));
+      family.fixedBytes += sharedTableBytes(layer.terms[i]);
+    }
+  } else {
+    // One "row" that is the whole weight.
+    family.name = "whole";
+    own.resize(chosen.size());
+    for (int64_t row = 0; row < layer.rows; ++row)
+      for (auto [sum, i] : llvm::zip(own, chosen))
+        sum += layer.errors[row * count + i];
+    for (size_t i : chosen)
+      family.rowBytes.push_back(layer.rows * storedRowBytes(layer.terms[i], tableType, layer.columns) +
+                                sharedTableBytes(layer.terms[i]) + alphaBytes(layer));
+  }
+  if (index > 0)
+    for (double &error : own)
+      error *= familyMargin(layer.columns);
+  family.errors = own;
+  return family;
+}
+
 Expected<Allocation> AllocateBitsPass::spend() {
   std::vector<AllocationLayer> problem;
-  std::vector<std::vector<double>> errors;
-  for (const OpenLayer &layer : layers) {
-    const size_t count = layer.terms.size();
-    if (layer.errors.size() != static_cast<size_t>(layer.rows) * count)
+  std::deque<std::vector<double>> errors;
+  for (OpenLayer &layer : layers) {
+    if (layer.errors.size() != static_cast<size_t>(layer.rows) * layer.terms.size())
       return fail("record does not fit", record, "errors of " + layer.name, "another number");
-    AllocationFamily family;
-    if (layer.mixes()) {
-      errors.emplace_back(layer.errors.begin(), layer.errors.end());
-      family.name = "rows";
-      family.mixedBytes = permutationBytes(layer.rows);
-      family.fixedBytes = alphaBytes(layer);
-      for (uint8_t term : layer.terms)
-        family.rowBytes.push_back(storedRowBytes(term, tableType, layer.columns));
-    } else {
-      // One "row" that is the whole weight.
-      family.name = "whole";
-      errors.emplace_back(count);
-      for (int64_t row = 0; row < layer.rows; ++row)
-        for (size_t i = 0; i < count; ++i)
-          errors.back()[i] += layer.errors[row * count + i];
-      for (uint8_t term : layer.terms)
-        family.rowBytes.push_back(layer.rows * storedRowBytes(term, tableType, layer.columns) + alphaBytes(layer));
-    }
-    problem.push_back({layer.name, {std::move(family)}});
-    problem.back().families.front().errors = errors.back();
+    problem.push_back({layer.name, {}});
+    for (size_t family = 0; family < layer.families.size(); ++family)
+      problem.back().families.push_back(familyOf(layer, family, errors));
   }
   Expected<Allocator> allocator = Allocator::create(problem);
   if (!allocator)
@@ -313,7 +368,33 @@ Expected<Allocation> AllocateBitsPass::spend() {
   if (!pareto.empty())
     if (Error error = writePareto(*allocator))
       return error;
-  return allocator->allocate(*left);
+  // A family pays for all its shared tables; what some layers do not use of them is spent again.
+  Expected<Allocation> best = allocator->allocate(*left);
+  for (int attempt = 0; best && attempt < 8; ++attempt) {
+    const uint64_t unused = unusedTables(*best);
+    Expected<Allocation> other = allocator->allocate(*left + unused);
+    if (!other || other->bytes - unusedTables(*other) > *left || !(other->error < best->error))
+      break;
+    best = std::move(other);
+  }
+  if (best)
+    best->bytes -= unusedTables(*best);
+  return best;
+}
+
+/// Bytes of tables that were paid for but have no rows.
+uint64_t AllocateBitsPass::unusedTables(const Allocation &allocation) const {
+  uint64_t unused = 0;
+  for (auto [layer, chosen] : llvm::zip(layers, allocation.layers)) {
+    if (!layer.mixes())
+      continue;
+    std::set<uint8_t> used;
+    for (int64_t row = 0; row < layer.rows; ++row)
+      used.insert(layer.termOf(chosen, row));
+    for (size_t i : layer.families[chosen.family])
+      unused += used.count(layer.terms[i]) ? 0 : sharedTableBytes(layer.terms[i]);
+  }
+  return unused;
 }
 
 /// Bytes of a layer whose rows have these widths (counted from minBits).
@@ -382,13 +463,14 @@ Attribute AllocateBitsPass::encodingOf(uint8_t term) const {
   Type half = Float16Type::get(context);
   if (isUniform(term)) {
     UniformFormat format = uniformFormatOf(term);
-    return UniformAttr::get(context, format.bits, /*group=*/0, format.asymmetric, format.floatZero ? half : Type(),
+    return UniformAttr::get(context, format.bits, format.group, format.asymmetric, format.floatZero ? half : Type(),
                             half);
   }
-  Type table = tableType == DType::I8    ? Type(IntegerType::get(context, 8))
-               : tableType == DType::F16 ? half
-                                         : Type(BFloat16Type::get(context));
-  return CodebookAttr::get(context, term, table, /*tensorScope=*/false);
+  const CodebookFormat format = codebookFormatOf(term, tableType);
+  Type table = format.table == DType::I8    ? Type(IntegerType::get(context, 8))
+               : format.table == DType::F16 ? half
+                                            : Type(BFloat16Type::get(context));
+  return CodebookAttr::get(context, format.bits, table, format.tensorScope);
 }
 
 /// Encodings on the linears, widths of the rows in the plan.
@@ -401,14 +483,14 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
   decided.table = table;
   decided.asPublished = asPublished;
   decided.scaled = scaling;
-  decided.uniform = uniform;
+  decided.allTerms = allTerms;
   MLIRContext *context = &getContext();
   uint64_t total = fixedLinear, heads = 0;
   for (auto [layer, chosen] : llvm::zip(layers, allocation.layers)) {
     LayerPlan entry;
     std::map<uint8_t, int64_t> counts; // parts are stored in the order of their terms
     for (int64_t row = 0; row < layer.rows; ++row) {
-      uint8_t term = layer.terms[chosen.widths[layer.mixes() ? row : 0]];
+      uint8_t term = layer.termOf(chosen, row);
       entry.widths.push_back(term);
       ++counts[term];
     }
@@ -423,7 +505,7 @@ Error AllocateBitsPass::decide(const Allocation &allocation) {
       term = ScaledAttr::get(context, term);
     auto encoding = cast<WeightEncoding>(term);
     llvm::raw_string_ostream(entry.term) << term;
-    entry.error = chosen.error;
+    entry.error = layer.errorOf(chosen);
     entry.bytes = getStoredBits(encoding, {layer.rows, layer.columns}) / 8;
     (layer.isHead ? heads : total) += entry.bytes;
     for (Operation *user : layer.users)

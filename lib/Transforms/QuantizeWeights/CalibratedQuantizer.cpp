@@ -71,7 +71,7 @@ RecordOptions CalibratedQuantizer::recordOptions() const {
   record.minBits = plan->minBits;
   record.maxBits = plan->maxBits;
   record.table = plan->table == "i8" ? DType::I8 : plan->table == "f16" ? DType::F16 : DType::BF16;
-  record.uniform = plan->uniform;
+  record.allTerms = plan->allTerms;
   if (plan->asPublished)
     record.measure = ErrorMeasure::LFull;
   return record;
@@ -117,9 +117,11 @@ Expected<bool> CalibratedQuantizer::handles(const std::string &layer, WeightEnco
   auto rows = dyn_cast<RowsAttr>(inner);
   if (rows)
     parts.assign(rows.getParts().begin(), rows.getParts().end());
+  // One table for a whole weight is a term of a plan; named as a format it is exact k-means without calibration.
+  const bool isPlanned = rows || (entry && !entry->widths.empty());
   for (Attribute part : parts)
     if (auto leaf = dyn_cast<CodebookAttr>(part);
-        !(leaf && !leaf.getTensorScope()) && !(rows && isa<UniformAttr>(part))) {
+        !(leaf && (isPlanned || !leaf.getTensorScope())) && !(rows && isa<UniformAttr>(part))) {
       if (!rows && !outer)
         return false;
       return fail("no quantizer for this format", layer, "codebooks with a table a row", encoding.getShortName());
@@ -219,7 +221,7 @@ Expected<FinishedLayer> CalibratedQuantizer::finish(Work &work, std::span<const 
   if (!recorded)
     return recorded.takeError();
   for (uint8_t bits : widths)
-    if (!isUniform(bits) && (bits < recorded->minBits || bits > recorded->maxBits))
+    if (kindOf(bits) == CodebookRow && (bits < recorded->minBits || bits > recorded->maxBits))
       return fail("plan does not fit the record", options.plan + " " + work.layer,
                   "widths from " + std::to_string(recorded->minBits) + " to " + std::to_string(recorded->maxBits),
                   std::to_string(bits));

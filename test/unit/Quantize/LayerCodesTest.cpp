@@ -2,8 +2,10 @@
 #include "Layer.h"
 #include "skim/Quantize/Codebook.h"
 
+#include <cctype>
 #include <gtest/gtest.h>
 #include <numeric>
+#include <set>
 
 using namespace skim;
 
@@ -184,12 +186,18 @@ TEST(LayerCodes, FinishedRowsLieByWidthAndAreNoWorse) {
   }
 }
 
-TEST(LayerCodes, UniformRowsBesideCodebooks) {
+/// Rows of one part by the tests' own decoder.
+static std::vector<float> decodePart(const LayerPart &part) {
+  return isUniform(part.bits) ? decode(part.matrix, uniformFormatOf(part.bits))
+                              : decode(part.matrix, codebookFormatOf(part.bits, DType::I8));
+}
+
+TEST(LayerCodes, FurtherTermsBesideCodebooks) {
   for (int64_t columns : {72, 300}) {
     const TestLayer layer(150, columns, 13);
     const Sensitivity sensitivity = layer.sensitivity();
     RecordOptions options;
-    options.uniform = true;
+    options.allTerms = true;
     auto record = recordLayer("layer", layer.view(), sensitivity, options);
     ASSERT_TRUE(record) << record.message();
     ASSERT_EQ(record->errors.size(), size_t(layer.rows) * record->terms());
@@ -205,10 +213,10 @@ TEST(LayerCodes, UniformRowsBesideCodebooks) {
       uint64_t bytes = 0;
       for (const auto &component : finished->parts[0].matrix.components)
         bytes += component.bytes.size();
-      EXPECT_EQ(bytes, layer.rows * storedRowBytes(term, DType::I8, columns));
-      const std::vector<float> decoded = decode(finished->parts[0].matrix, uniformFormatOf(term));
+      EXPECT_EQ(bytes, layer.rows * storedRowBytes(term, DType::I8, columns) + sharedTableBytes(term));
+      const std::vector<float> decoded = decodePart(finished->parts[0]);
       const auto errors = sensitivity.rowErrors(layer.view(), MatrixView(decoded.data(), layer.rows, columns));
-      // What rounding to the nearest code loses is recorded; feedback and fitted grids lose less.
+      // What rounding to the nearest code loses is recorded; feedback and fitted grids and tables lose less.
       double rounded = 0;
       for (int64_t n = 0; n < layer.rows; ++n) {
         EXPECT_NEAR(finished->errors[n], errors[n], 2e-3 * errors[n] + 1e-9) << int(term);
@@ -219,21 +227,77 @@ TEST(LayerCodes, UniformRowsBesideCodebooks) {
       less.rounds = 0;
       auto fed = finishLayer("layer", *record, terms, layer.view(), sensitivity, less);
       ASSERT_TRUE(fed) << fed.message();
-      for (int64_t n = 0; n < layer.rows; ++n)
+      EXPECT_LT(sum(finished->errors), sum(fed->errors)) << int(term);
+      // A table that rows share serves their sum.
+      for (int64_t n = 0; n < layer.rows && !sharedTableBytes(term); ++n)
         EXPECT_LE(finished->errors[n], fed->errors[n] * (1 + 1e-4)) << int(term) << " row " << n;
+      FinishOptions single;
+      single.threads = 1;
+      auto again = finishLayer("layer", *record, terms, layer.view(), sensitivity, single);
+      ASSERT_TRUE(again) << again.message();
+      for (size_t c = 0; c < again->parts[0].matrix.components.size(); ++c)
+        EXPECT_EQ(again->parts[0].matrix.components[c].bytes, finished->parts[0].matrix.components[c].bytes);
     }
-    // Both kinds in one layer, in the order of their terms.
-    std::vector<uint8_t> terms(layer.rows);
-    for (int64_t n = 0; n < layer.rows; ++n)
-      terms[n] = uint8_t(n % 3 == 0 ? 2 : n % 3 == 1 ? UniformRow + 8 : AffineRow + 3);
-    auto finished = finishLayer("layer", *record, terms, layer.view(), sensitivity);
-    ASSERT_TRUE(finished) << finished.message();
-    ASSERT_EQ(finished->parts.size(), 3u);
-    EXPECT_EQ(finished->parts[0].bits, 2);
-    EXPECT_EQ(finished->parts[2].bits, AffineRow + 3);
-    EXPECT_EQ(finished->parts[2].matrix.find("zeros")->bytes.size(), 100u);
-    EXPECT_EQ(finished->permutation[50], 1u);
   }
+}
+
+TEST(LayerCodes, RowsOfManyKinds) {
+  const TestLayer layer(150, 72, 13);
+  const Sensitivity sensitivity = layer.sensitivity();
+  RecordOptions options;
+  options.allTerms = true;
+  auto record = recordLayer("layer", layer.view(), sensitivity, options);
+  ASSERT_TRUE(record) << record.message();
+  const uint8_t kinds[] = {2, UniformRow + 8, AffineRow + 3, SharedRow + 3, HalfRow + 4, Affine32Row + 4};
+  std::vector<uint8_t> terms(layer.rows);
+  for (int64_t n = 0; n < layer.rows; ++n)
+    terms[n] = kinds[n % 6];
+  auto finished = finishLayer("layer", *record, terms, layer.view(), sensitivity);
+  ASSERT_TRUE(finished) << finished.message();
+  // In the order of their terms.
+  ASSERT_EQ(finished->parts.size(), 6u);
+  EXPECT_EQ(finished->permutation[25], 1u);
+  for (size_t i = 0; i < 6; ++i) {
+    const LayerPart &part = finished->parts[i];
+    EXPECT_EQ(part.bits, kinds[i]);
+    ASSERT_EQ(part.matrix.rows, 25);
+    const std::vector<float> decoded = decodePart(part);
+    for (int64_t row = 0; row < 25; ++row) {
+      double error = 0;
+      const int64_t n = finished->permutation[i * 25 + row];
+      std::vector<float> whole(layer.rows * layer.columns);
+      std::copy_n(decoded.begin() + row * layer.columns, layer.columns, whole.begin() + n * layer.columns);
+      error = sensitivity.rowErrors(layer.view(), MatrixView(whole.data(), layer.rows, layer.columns))[n];
+      EXPECT_NEAR(finished->errors[n], error, 2e-3 * error + 1e-9) << i << " " << row;
+    }
+  }
+  EXPECT_EQ(finished->parts[2].matrix.find("zeros")->bytes.size(), 50u);
+  EXPECT_EQ(finished->parts[3].matrix.find("table")->bytes.size(), 16u);
+  EXPECT_EQ(finished->parts[4].matrix.find("table")->bytes.size(), 25u * 32);
+  EXPECT_EQ(finished->parts[5].matrix.find("scales")->bytes.size(), 25u * 2 * 3); // the last group has 8 columns
+}
+
+TEST(LayerCodes, TermsHaveLettersAndFamilies) {
+  std::set<char> letters;
+  for (int64_t columns : {64, 576, 4096}) {
+    const std::vector<uint8_t> further = furtherTerms(columns);
+    const auto families = termFamilies(columns, 1, 5);
+    std::set<uint8_t> covered;
+    for (const auto &family : families) {
+      EXPECT_EQ(std::set<uint8_t>(family.begin(), family.end()).size(), family.size());
+      EXPECT_TRUE(std::equal(families[0].begin(), families[0].end(), family.begin()));
+      for (uint8_t term : family) {
+        covered.insert(term);
+        EXPECT_EQ(termOfLetter(letterOf(term)), term) << int(term);
+        EXPECT_TRUE(std::isalnum(static_cast<unsigned char>(letterOf(term))));
+      }
+    }
+    EXPECT_EQ(covered.size(), 5 + further.size());
+    for (uint8_t term : families[0])
+      EXPECT_EQ(sharedTableBytes(term), 0u);
+  }
+  EXPECT_FALSE(termOfLetter('9'));
+  EXPECT_FALSE(termOfLetter('"'));
 }
 
 TEST(LayerCodes, TableTypesAndScaling) {

@@ -1,5 +1,6 @@
 #include "skim/Quantize/TunableWeight.h"
 #include "Layer.h"
+#include "skim/Quantize/Codebook.h"
 #include "skim/Quantize/RoundToNearest.h"
 
 #include <gtest/gtest.h>
@@ -59,6 +60,16 @@ TEST(TunableWeight, ValuesAreThoseThatAreStored) {
       expectStored(TunablePart::codebook(*matrix, format, places(layer.rows)), *matrix, format,
                    table == DType::I8 ? 4.2 * 1.06 / 254 : 4.2 / 512);
     }
+  const CodebookFormat one{3, DType::F16, true};
+  SharedTableFit fit(one);
+  ASSERT_FALSE(fit.add(layer.view(), {}, {}));
+  auto table = fit.solve();
+  ASSERT_TRUE(table) << table.message();
+  auto shared = encodeWithTable(layer.view(), one, *table, {});
+  ASSERT_TRUE(shared) << shared.message();
+  TunablePart part = TunablePart::codebook(*shared, one, places(layer.rows));
+  EXPECT_EQ(part.values().size(), 8u);
+  expectStored(std::move(part), *shared, one, 4.2 / 2048);
   for (UniformFormat format :
        {UniformFormat{4, 32, false}, UniformFormat{3, 0, true, true}, UniformFormat{2, 16, true}}) {
     auto matrix = quantizeUniform(layer.view(), format, {});
@@ -96,15 +107,12 @@ TEST(TunableWeight, EntriesOfATableMakeUpForEachOthersRounding) {
             0.8 * std::accumulate(alone.begin(), alone.end(), 0.0));
 }
 
-TEST(TunableWeight, GradientsOfValuesAreSumsOverTheirWeights) {
-  const TestLayer layer(6, 40);
-  auto matrix = quantizeLayer("layer", layer.view(), layer.sensitivity(), 2, {});
-  ASSERT_TRUE(matrix) << matrix.message();
-  TunablePart part = TunablePart::codebook(*matrix, {2, DType::I8, false}, places(layer.rows));
+/// The gradient of a part's values against differences.
+void expectGradients(TunablePart part, const TestLayer &layer) {
   const std::vector<float> slope = normalValues(layer.rows * layer.columns, 9);
   std::vector<float> alpha = normalValues(layer.columns, 10), gradient(part.values().size()),
                      decoded(layer.rows * layer.columns);
-  part.accumulate(0, layer.rows, alpha.data(), slope.data(), gradient.data());
+  part.accumulate(0, part.numSets(), alpha.data(), slope.data(), gradient.data());
   auto value = [&] {
     part.decode(0, layer.rows, alpha.data(), decoded.data());
     return std::inner_product(decoded.begin(), decoded.end(), slope.begin(), 0.0);
@@ -117,6 +125,21 @@ TEST(TunableWeight, GradientsOfValuesAreSumsOverTheirWeights) {
     EXPECT_NEAR(up - value(), gradient[i], 1e-4) << i;
     part.values()[i] = before;
   }
+}
+
+TEST(TunableWeight, GradientsOfValuesAreSumsOverTheirWeights) {
+  const TestLayer layer(6, 40);
+  auto own = quantizeLayer("layer", layer.view(), layer.sensitivity(), 2, {});
+  ASSERT_TRUE(own) << own.message();
+  expectGradients(TunablePart::codebook(*own, {2, DType::I8, false}, places(layer.rows)), layer);
+  const UniformFormat grids{3, 16};
+  auto uniform = quantizeUniform(layer.view(), grids, {});
+  ASSERT_TRUE(uniform) << uniform.message();
+  expectGradients(TunablePart::uniform(*uniform, grids, places(layer.rows)), layer);
+  const CodebookFormat format{2, DType::F16, true};
+  auto shared = encodeWithTable(layer.view(), format, {{}, {}, {-2.0f, -0.5f, 0.5f, 2.0f}}, {});
+  ASSERT_TRUE(shared) << shared.message();
+  expectGradients(TunablePart::codebook(*shared, format, places(layer.rows)), layer);
 }
 
 } // namespace
