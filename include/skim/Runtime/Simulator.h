@@ -3,7 +3,7 @@
 // Runs kernels that `skim-simulate-gpu` compiled for the host: grid, blocks, a
 // fiber for each lane, warps of 32. Traps what hardware leaves undefined and
 // counts what it costs; docs/gpu.md says what exactly. Blocks run one after the
-// other in order, everything is deterministic. No MLIR, no LLVM.
+// other in order (or the opposite one), everything is deterministic. No MLIR, no LLVM.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SKIM_RUNTIME_SIMULATOR_H
@@ -91,15 +91,20 @@ struct LaunchShape {
   std::array<uint32_t, 3> grid = {1, 1, 1}, block = {32, 1, 1};
   /// Bytes behind the kernel's own shared memory (its global of no size).
   uint32_t dynamicShared = 0;
-  /// Of each extent of the grid run at most so many blocks, evenly spread; 0: all. Blocks see the whole grid.
+  /// Blocks x that run: `count` (0: all) from `begin` on. Blocks see the whole grid.
+  uint32_t begin = 0, count = 0;
+  /// Of each extent of these run at most so many blocks, evenly spread; 0: all.
   std::array<uint32_t, 3> sample = {0, 0, 0};
+  /// From the last block to the first, which no result may depend on.
+  bool descending = false;
   /// Block number i of an extent's sample.
   uint32_t sampled(int extent, uint32_t i) const {
-    return static_cast<uint32_t>(uint64_t(i) * grid[extent] / sampledBlocks(extent));
+    return (extent ? 0 : begin) + static_cast<uint32_t>(uint64_t(i) * extentOf(extent) / sampledBlocks(extent));
   }
   uint32_t sampledBlocks(int extent) const {
-    return sample[extent] && sample[extent] < grid[extent] ? sample[extent] : grid[extent];
+    return sample[extent] && sample[extent] < extentOf(extent) ? sample[extent] : extentOf(extent);
   }
+  uint32_t extentOf(int extent) const { return extent == 0 && count ? count : grid[extent]; }
 };
 
 /// What one operation of the kernel did, over all warps. A request is one

@@ -320,10 +320,13 @@ Error sim::runKernel(const Module::Kernel &kernel, Device::State &device, const 
   if (!device.stacks.reserve(size_t(shape.block[0]) * shape.block[1] * shape.block[2]))
     return fail("cannot simulate kernel", kernel.name, "memory for the lanes' stacks", "none");
   Block block(kernel, device, shape, arguments, counters);
+  auto number = [&](int extent, uint32_t i) {
+    return shape.sampled(extent, shape.descending ? shape.sampledBlocks(extent) - 1 - i : i);
+  };
   for (uint32_t z = 0; z < shape.sampledBlocks(2); ++z)
     for (uint32_t y = 0; y < shape.sampledBlocks(1); ++y)
       for (uint32_t x = 0; x < shape.sampledBlocks(0); ++x)
-        if (Error error = block.run({shape.sampled(0, x), shape.sampled(1, y), shape.sampled(2, z)}))
+        if (Error error = block.run({number(0, x), number(1, y), number(2, z)}))
           return error;
   return Error::success();
 }

@@ -64,6 +64,9 @@ static Error checkLaunch(const Module::Kernel &kernel, const LaunchShape &shape,
     return fail("cannot launch", where, "1 to 1024 threads in a block", std::to_string(threads));
   if (std::min({shape.grid[0], shape.grid[1], shape.grid[2]}) == 0 || shape.grid[1] > 65535 || shape.grid[2] > 65535)
     return fail("cannot launch", where, "a grid of at least one block, at most 65535 in y and z");
+  if (uint64_t(shape.begin) + shape.count > shape.grid[0])
+    return fail("cannot launch", where, "blocks of the grid's " + std::to_string(shape.grid[0]),
+                std::to_string(shape.count) + " from " + std::to_string(shape.begin) + " on");
   // What the largest device has; a target's own limit is its compiler's business.
   constexpr uint64_t most = 227 << 10;
   if (uint64_t(kernel.shared) + shape.dynamicShared > most)

@@ -5,6 +5,7 @@
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 
 using namespace mlir;
 using namespace skim;
@@ -26,6 +27,11 @@ void DeviceBuilder::fence() {
   NVVM::MembarOp::create(builder, loc, NVVM::MemScopeKindAttr::get(builder.getContext(), NVVM::MemScopeKind::GPU));
 }
 void DeviceBuilder::barrier() { gpu::BarrierOp::create(builder, loc); }
+void DeviceBuilder::warpBarrier() { NVVM::SyncWarpOp::create(builder, loc, i32(-1)); }
+Value DeviceBuilder::broadcast(Value word) {
+  return gpu::ShuffleOp::create(builder, loc, word, /*offset=*/0, /*width=*/32, gpu::ShuffleMode::IDX)
+      .getShuffleResult();
+}
 
 //===----------------------------------------------------------------------===//
 // Memory
@@ -103,6 +109,17 @@ Value DeviceBuilder::loadVolatile(Type type, Value pointer) {
 Value DeviceBuilder::atomicAdd(Value pointer, Value word) {
   return LLVM::AtomicRMWOp::create(builder, loc, LLVM::AtomicBinOp::add, pointer, word,
                                    LLVM::AtomicOrdering::monotonic);
+}
+
+Value DeviceBuilder::loadAcquire(Value pointer) {
+  return LLVM::LoadOp::create(builder, loc, i32(), pointer, /*alignment=*/4, /*isVolatile=*/false,
+                              /*isNonTemporal=*/false, /*isInvariant=*/false, /*isInvariantGroup=*/false,
+                              LLVM::AtomicOrdering::acquire, "device");
+}
+
+void DeviceBuilder::storeRelease(Value word, Value pointer) {
+  LLVM::StoreOp::create(builder, loc, word, pointer, /*alignment=*/4, /*isVolatile=*/false, /*isNonTemporal=*/false,
+                        /*isInvariantGroup=*/false, LLVM::AtomicOrdering::release, "device");
 }
 
 Value DeviceBuilder::sharedMemory(gpu::GPUModuleOp module, StringRef name, int64_t bytes) {
@@ -195,6 +212,25 @@ Value DeviceBuilder::silu(Value x) {
   // e^−x = 2^(−x·log2 e); it may be infinite, then the quotient is −0.
   Value power = math::Exp2Op::create(builder, loc, mul(x, f32(-1.4426950408889634)));
   return div(x, add(power, f32(1)));
+}
+
+void DeviceBuilder::repeatWhile(Value initial, function_ref<std::pair<Value, Value>(Value carried)> body) {
+  auto inside = [&](OpBuilder &inner, auto emit) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPoint(inner.getInsertionBlock(), inner.getInsertionPoint());
+    emit();
+  };
+  scf::WhileOp::create(
+      builder, loc, TypeRange(initial.getType()), ValueRange(initial),
+      [&](OpBuilder &inner, Location, ValueRange carried) {
+        inside(inner, [&] {
+          auto [condition, next] = body(carried[0]);
+          scf::ConditionOp::create(builder, loc, condition, next);
+        });
+      },
+      [&](OpBuilder &inner, Location, ValueRange carried) {
+        inside(inner, [&] { scf::YieldOp::create(builder, loc, carried); });
+      });
 }
 
 gpu::GPUFuncOp DeviceBuilder::beginKernel(OpBuilder &builder, gpu::GPUModuleOp module, Location loc, StringRef name,

@@ -23,6 +23,18 @@ constexpr int64_t kWarpsToFill = 16;
 /// Blocks of `many` that it has room for, of one tile a warp.
 constexpr int64_t kBlocksToFill = 2;
 
+/// Blocks that multiply first factors beside a product: as many as multiprocessors by this, at most.
+constexpr int64_t kFewOfMultiprocessors = 16;
+/// Workers that share the columns of such a tile: more only make the last of them add up more.
+constexpr int64_t kMostSpans = 32;
+
+/// A of a pair, made in the launch of its product.
+struct First {
+  FirstFactor factor;
+  LaunchArgument t;
+  SmallVector<int64_t> components;
+};
+
 /// A weight of a launch with its place.
 struct Piece {
   KernelSignature signature;
@@ -48,6 +60,7 @@ public:
       if (Error error = checkLeaf(pair.factors))
         return error;
     one = m == 1 && fitsOne(call.k);
+    beside = one && standBeside(parts);
     packAll(parts);
     Pieces pieces, behind;
     for (const LinearPiece &piece : parts.pieces)
@@ -83,11 +96,13 @@ private:
   const LinearCall &call;
   const RowSource &source;
   bool bf16;
-  bool one = false; // x is made where it is multiplied
+  bool one = false;    // x is made where it is multiplied
+  bool beside = false; // and A in the launch of its product
   int64_t m;
   LinearPlan plan;
   llvm::SmallMapVector<int64_t, LaunchArgument, 4> packed; // x times α, by α
   SmallVector<LaunchArgument> products;                    // t of each pair
+  std::vector<First> firsts;
 
   Error checkLeaf(WeightEncoding leaf) {
     if (makeDecoder(leaf, {call.k, bf16}))
@@ -101,6 +116,14 @@ private:
       return piece.yColumn == pair.yColumn && piece.n == pair.n && piece.permutation < 0;
     });
     return found == parts.pieces.end() ? nullptr : found;
+  }
+
+  /// True if one launch can make t and read it: it has all pieces, each of which multiplies its pair's B; and blocks
+  /// have x as A wants it, without α.
+  static bool standBeside(const LinearPieces &parts) {
+    return !parts.pairs.empty() && parts.pieces.size() <= kMostPieces && parts.pairs.size() <= kMostPieces &&
+           llvm::none_of(parts.pieces, [](const LinearPiece &piece) { return piece.alpha >= 0; }) &&
+           llvm::all_of(parts.pairs, [&](const LowRankPair &pair) { return pieceOf(parts, pair); });
   }
 
   LaunchArgument allocate(int64_t bytes) {
@@ -141,6 +164,14 @@ private:
     SmallVector<LinearLaunch> productPacks;
     PlainRows plainRows;
     for (const LowRankPair &pair : parts.pairs) {
+      if (beside) {
+        products.push_back(allocate(packedColumns(pair.rank) * 2));
+        First first = {{pair.factors, pair.rank}, products.back(), pair.a};
+        auto behind =
+            llvm::find_if(llvm::reverse(firsts), [&](const First &other) { return other.factor == first.factor; });
+        firsts.insert(behind == firsts.rend() ? firsts.end() : behind.base(), first);
+        continue;
+      }
       LinearPiece a;
       a.leaf = pair.factors;
       a.n = pair.rank;
@@ -273,7 +304,9 @@ private:
     int64_t shared = 0; // blocks, but for those that share columns
     for (const Piece &piece : pieces)
       shared += slabs * blocksOf(piece);
-    if (shared <= kMostCounters) {
+    bool makesT = beside && makeX;
+    int64_t before = makesT ? kFirstCounters : 0; // counters
+    if (shared + before <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.
       int64_t wanted = few ? kWarpsToFill * target.multiprocessors / (shared * shape.warps * shape.tiles)
                            : kBlocksToFill / shape.tiles * target.multiprocessors / shared;
@@ -283,7 +316,8 @@ private:
     }
     LaunchSignature launch;
     launch.one = makeX;
-    launch.resident = resident;
+    // Of small blocks ptxas spills, without a word, to fit one more.
+    launch.resident = makesT && shape.tiles == 1 ? std::max<int64_t>(resident, 1) : resident;
     if (makeX || !forms.empty()) {
       launch.source = &source;
       launch.scaled = forms.size() == 2;
@@ -299,10 +333,25 @@ private:
     planned.threads = 32 * shape.warps * (makeX ? shape.tiles : 1);
     planned.arguments = {{LaunchArgument::Rows}};
     int64_t blocks = 0;
+    if (makesT) {
+      shapeFirsts(launch, shape);
+      planned.arguments.push_back(constant(firstsBegin(launch, shape, shared)));
+    }
+    if (shape.splits > 1 || makesT) {
+      plan.counters = std::max(plan.counters, before + (shape.splits > 1 ? shared : 0));
+      planned.arguments.push_back({LaunchArgument::Counters});
+    }
     if (shape.splits > 1) {
-      plan.counters = std::max(plan.counters, shared);
       int64_t numbers = makeX ? onePartials(shape.tiles) : few ? kFewPartials : manyPartials(shape);
-      planned.arguments.append({{LaunchArgument::Counters}, allocate(shared * shape.splits * numbers * 4)});
+      planned.arguments.push_back(allocate(shared * shape.splits * numbers * 4));
+    }
+    if (makesT) {
+      planned.arguments.push_back(allocate(launch.firstUnits() * kTileRows * 4));
+      for (const First &first : firsts) {
+        planned.arguments.push_back(first.t);
+        for (int64_t component : first.components)
+          planned.arguments.push_back({LaunchArgument::Weight, component});
+      }
     }
     if (launch.source) {
       planned.arguments.append(sourceArguments());
@@ -316,10 +365,12 @@ private:
       blocks += blocksOf(piece);
     }
     auto create = [&](StringRef schedule, int64_t sharedBytes, auto emit) {
-      planned.kernel = getOrCreateKernel(builder, loc, module, launch, schedule, sharedBytes, emit);
+      planned.kernel =
+          getOrCreateKernel(builder, loc, module, launch, schedule, sharedBytes, emit,
+                            [&](DeviceBuilder &b, const KernelArguments &own) { emitFirstFactors(b, launch, own); });
     };
     if (makeX) {
-      planned.grid = {blocks, shape.splits, 1};
+      planned.grid = {blocks + launch.firstBlocks, shape.splits, 1};
       create("one", oneSharedBytes(shape),
              [&](DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &own) {
                emitOneKernel(b, launch, signature, own);
@@ -339,12 +390,13 @@ private:
 
   /// Blocks of two tiles make x half as often, where there are enough to share them out evenly. Registers: where a
   /// multiprocessor gets one block of 16 warps, lanes have as many as they like; else 64 do for tables (ptxas would
-  /// take a few more), and sums by groups get smaller blocks. Wide codes, planes and zero points always have as many as
-  /// they like. (Without a word ptxas 13.0 spills some to fit a further block.) The result is
+  /// take a few more), and sums by groups get smaller blocks; so do, where A is multiplied beside them, tables with
+  /// scales, and all where there are several A or x is made of more than a row. Wide codes, planes and zero points
+  /// always have as many as they like. (Without a word ptxas 13.0 spills some to fit a further block.) The result is
   /// LaunchSignature::resident.
   int64_t shapeOne(ArrayRef<Piece> pieces, KernelSignature &shape) const {
     int64_t tiles = 0;
-    bool tables = true, groups = false, zeros = false, wide = false;
+    bool tables = true, groups = false, zeros = false, wide = false, crowded = false;
     for (const Piece &piece : pieces) {
       tiles += tilesOf(piece);
       std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
@@ -353,7 +405,9 @@ private:
       wide |= (decoder->bits() > 4 && decoder->bits() != 16) || isa<PlanesAttr>(piece.signature.leaf);
       auto codebook = dyn_cast<CodebookAttr>(piece.signature.leaf);
       tables &= codebook && codebook.getBits() <= 4;
+      crowded |= groups || (beside && codebook && decoder->group() != 0);
     }
+    crowded |= beside && (firsts.size() > 1 || !source.name().empty());
     // Tiles of the multiprocessor with the most, by blocks of one and of two.
     auto most = [&](int64_t each) {
       int64_t blocks = (tiles + each - 1) / each;
@@ -365,9 +419,34 @@ private:
     if (shape.tiles == 1)
       return zeros ? 1 : 0;
     bool waves = tiles > 2 * target.multiprocessors;
-    if (groups && waves)
+    if (crowded && waves)
       shape.warps = std::min<int64_t>(shape.warps, 4);
     return zeros || (!waves && (groups || tables)) ? 1 : tables ? 2 : 0;
+  }
+
+  /// A's units, so many that each warp of its blocks has one (of much A, several).
+  void shapeFirsts(LaunchSignature &launch, const KernelSignature &shape) const {
+    int64_t parts = 1, tiles = 0;
+    for (const First &first : firsts) {
+      launch.firsts.push_back(first.factor);
+      tiles += first.factor.tiles();
+      // Half blocks, as they are multiplied; what is left behind them is one or two more.
+      std::unique_ptr<Decoder> decoder = makeDecoder(first.factor.leaf, {call.k, bf16});
+      parts = std::max(parts, 2 * Columns::units(*decoder, call.k));
+    }
+    int64_t warps = shape.warps * shape.tiles * shape.splits;
+    int64_t blocks = std::max<int64_t>(target.multiprocessors / kFewOfMultiprocessors, 1);
+    int64_t most = std::min({parts, kMostSpans, std::max<int64_t>(blocks * warps / tiles, 1)});
+    launch.spans = static_cast<int64_t>(llvm::bit_floor(static_cast<uint64_t>(most)));
+    launch.firstBlocks = std::min((launch.firstUnits() + warps - 1) / warps, blocks);
+  }
+
+  /// A's blocks begin first. But where all others run at once and leave no room for them, those would wait for A's, so
+  /// they come last: then the first of the others to be done multiply A.
+  int64_t firstsBegin(const LaunchSignature &launch, const KernelSignature &shape, int64_t blocks) const {
+    int64_t each = launch.resident ? launch.resident : std::max<int64_t>(512 / (32 * shape.warps * shape.tiles), 1);
+    int64_t room = each * target.multiprocessors, all = blocks * shape.splits;
+    return all <= room && all + launch.firstBlocks * shape.splits > room ? blocks : 0;
   }
 
   /// Two tiles of a warp read x half as often, where that leaves enough blocks and registers suffice (so that

@@ -29,11 +29,11 @@
 // FEW-SAME: kernel = @pack_k512_f16_scaled
 // FEW-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k2_rows16_n1_k3_rows16_n1_k512_f16_w2
 // FEW-NOT: kernel = @few
-// A low-rank part: x is packed where A multiplies it (of one row made again for W), B is part of the sums.
+// A low-rank part: of one row all is one launch, three blocks and four that multiply A; of more, x is packed where A
+// multiplies it, B is part of the sums.
 // CHECK: skim.linear
 // CHECK-NOT: kernel = @pack
-// CHECK-SAME: kernel = @one_mx8_k512_f16_w2_halves_m1,
-// CHECK-SAME: kernel = @one_k3_k512_f16_w2_r32mx8
+// CHECK-SAME: [{grid = array<i64: 7, 1, 1>, kernel = @one_k3_k512_f16_w2_m1_a32mx8_n1_s4_b4_r32mx8, threads = 64 : i64}]
 // FEW: skim.linear
 // FEW-NOT: kernel = @pack
 // FEW-SAME: kernel = @few_mx8_k512_f16_w2_halves_pack,

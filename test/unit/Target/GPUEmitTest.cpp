@@ -15,7 +15,8 @@ using namespace skim;
 namespace {
 /// A module with the kernels of one linear.
 OwningOpRef<ModuleOp> buildKernels(MLIRContext &context, const std::string &text, const std::string &mode, int64_t n,
-                                   int64_t k, int64_t m, std::string &error) {
+                                   int64_t k, int64_t m, std::string &error,
+                                   const std::string &targetName = "nvidia:sm_80") {
   prepareGPUEmission(context);
   OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
   OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
@@ -32,7 +33,7 @@ OwningOpRef<ModuleOp> buildKernels(MLIRContext &context, const std::string &text
   for (size_t i = 0; i < getComponents(panel.term, {n, k}).size(); ++i)
     panel.weights.push_back(static_cast<int64_t>(i));
   call.panels.push_back(panel);
-  auto target = parseGPUTarget("nvidia:sm_80");
+  auto target = parseGPUTarget(targetName);
   auto plan = device::emitLinear(builder, module->getLoc(), kernels, *target, call, m);
   if (!plan)
     error = plan.message();
@@ -85,12 +86,13 @@ namespace {
 /// Rows of x of which a warp takes two tiles of rows.
 constexpr int64_t kTwoTiles = 512;
 
-/// Compiles one linear; where ptxas is, assembles it and looks for spills.
-void expectClean(const GPUTarget &target, const std::string &text, const std::string &mode, int64_t m) {
+/// Compiles one linear [size, size], planned for a chip; where ptxas is, assembles it and looks for spills.
+void expectClean(const GPUTarget &target, const std::string &text, const std::string &mode, int64_t m,
+                 const GPUTarget &planned = *parseGPUTarget("nvidia:sm_80"), int64_t size = 4096) {
   SCOPED_TRACE(text + " " + mode + " rows " + std::to_string(m) + " " + target.chip);
   MLIRContext context(MLIRContext::Threading::DISABLED);
   std::string error;
-  OwningOpRef<ModuleOp> module = buildKernels(context, text, mode, 4096, 4096, m, error);
+  OwningOpRef<ModuleOp> module = buildKernels(context, text, mode, size, size, m, error, planned.name);
   ASSERT_EQ(error, "");
   auto ptx = emitPTX(*module, "kernels", target);
   ASSERT_TRUE(bool(ptx)) << ptx.message();
@@ -136,6 +138,20 @@ TEST(GPUEmit, EveryTargetAssemblesWithoutSpills) {
     for (const char *text : {"f16", "w4g128", "k3"})
       for (int64_t m : {int64_t(1), int64_t(64), kTwoTiles})
         expectClean(*target, text, "f16", m);
+  }
+}
+
+/// t = A·x beside the product, in tables' 64 registers too: every leaf with a pair of rank 32 over it.
+TEST(GPUEmit, LowRankAssemblesWithoutSpills) {
+  for (const char *chip : {"sm_80", "sm_90"}) {
+    auto target = parseGPUTarget(std::string("nvidia:") + chip);
+    ASSERT_TRUE(bool(target));
+    for (std::string text : kTerms)
+      if (text.find("-a8") == std::string::npos)
+        expectClean(*target,
+                    text[0] == '#' ? "#skim.low_rank<" + text + ", rank = 32, factors = #skim.dense<f16>>"
+                                   : text + "+r32",
+                    "f16", 1, *target, 8192);
   }
 }
 

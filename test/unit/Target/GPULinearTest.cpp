@@ -33,6 +33,10 @@ struct Case {
   bool biased = false;
   std::vector<std::pair<RandomWeight, int64_t>> more = {}; // with their rows
   int multiprocessors = 108;
+  bool descending = false;  // order of blocks
+  int repeats = 1;          // of all launches, on the same memory
+  int32_t firstCounter = 0; // what the counters begin with
+  uint64_t requests = uint64_t(1) << 30;
 
   int64_t columns() const {
     int64_t sum = n;
@@ -110,8 +114,13 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
   sim::Address gateAt = device.allocate("gate", gate.data(), gate.size() * 4);
   sim::Address scratch = device.allocate("scratch", std::max<int64_t>(plan->scratchBytes, 1));
   std::vector<uint32_t> zeros(plan->counters + 1);
+  zeros[0] = static_cast<uint32_t>(test.firstCounter);
   sim::Address counters = device.allocate("counters", zeros.data(), zeros.size() * 4);
-  for (const device::LinearLaunch &launch : plan->launches) {
+  device.limitRequests(test.requests);
+  std::vector<device::LinearLaunch> launches;
+  for (int i = 0; i < test.repeats; ++i)
+    launches.insert(launches.end(), plan->launches.begin(), plan->launches.end());
+  for (const device::LinearLaunch &launch : launches) {
     std::vector<sim::Argument> arguments;
     for (const device::LaunchArgument &argument : launch.arguments)
       switch (argument.kind) {
@@ -147,6 +156,7 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
     for (int i = 0; i < 3; ++i)
       shape.grid[i] = static_cast<uint32_t>(launch.grid[i]);
     shape.block = {static_cast<uint32_t>(launch.threads), 1, 1};
+    shape.descending = test.descending;
     auto counted = (*library)->launch(device, launch.kernel, shape, arguments);
     if (!counted) {
       outcome.error = counted.message();
@@ -416,6 +426,98 @@ TEST(GPULinearLaunches, LinearsOnTheSameInputAreOneLaunch) {
     EXPECT_EQ(outcome.counters.size(), m == 1 ? 1u : 2u);
     test.epilogue = LinearEpilogue::Add;
     compare(context, test, m, random);
+  }
+}
+
+namespace {
+std::string lowRank(const std::string &base, int64_t rank, const std::string &factors) {
+  return "#skim.low_rank<" + base + ", rank = " + std::to_string(rank) + ", factors = " + factors + ">";
+}
+} // namespace
+
+/// t = A·x and what reads it in one launch: in any order of blocks, twice on the same memory, the same bits.
+TEST(GPULinearLaunches, LowRankIsOneLaunch) {
+  const std::string mx8 = "#skim.block_float<bits = 8, block = 32>", k3 = "#skim.codebook<bits = 3>",
+                    w4g128 = "#skim.uniform<bits = 4, group = 128>", f16 = "#skim.dense<f16>";
+  struct Work {
+    std::string base, factors;
+    int64_t rank, n, k;
+    int multiprocessors;
+    std::vector<std::pair<std::string, int64_t>> more = {};
+    LinearEpilogue epilogue = LinearEpilogue::Store;
+  };
+  const std::vector<Work> all = {
+      {k3, mx8, 32, 112, 4096, 4},                       // blocks of two tiles, the last of one
+      {w4g128, mx8, 32, 64, 1344, 108},                  // splits, narrow blocks of A
+      {w4g128, f16, 40, 41, 1024 + 37, 4},               // a canonical tile of A and of B, and rows of A behind blocks
+      {k3, "#skim.codebook<bits = 4>", 64, 48, 512, 20}, // A with tables
+      {f16, "#skim.uniform<bits = 2, group = 64>", 96, 160, 512, 2},
+      {k3, "#skim.dense<f32>", 16, 32, 320, 108, {}, LinearEpilogue::Gate},
+      {k3, mx8, 300, 32, 256, 108, {}, LinearEpilogue::Gate}, // B has blocks and narrow ones
+      // Pairs of two kinds, equal ones together, and a linear without.
+      {k3, mx8, 32, 64, 512, 108, {{lowRank(w4g128, 8, f16), 37}, {k3, 32}, {lowRank(k3, 32, mx8), 64}}},
+      {k3, mx8, 32, 64, 512, 3, {{lowRank(k3, 32, mx8), 64}, {lowRank(k3, 32, mx8), 64}}},
+  };
+  parallelFor(all.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
+    const Work &work = all[begin];
+    for (const char *mode : {"f16", "bf16"}) {
+      if (std::string(mode) == "bf16" && begin % 4 && !fullTests())
+        continue;
+      MLIRContext context(MLIRContext::Threading::DISABLED);
+      prepareGPUEmission(context);
+      prepareSimulation(context);
+      std::mt19937 random(static_cast<unsigned>(begin) + 40);
+      Case test{randomWeight(context, lowRank(work.base, work.rank, work.factors), work.n, work.k, random), work.n,
+                work.k, mode};
+      for (const auto &[text, n] : work.more)
+        test.more.push_back({randomWeight(context, text, n, work.k, random), n});
+      test.multiprocessors = work.multiprocessors;
+      test.epilogue = work.epilogue;
+      test.biased = begin % 2 == 1;
+      std::mt19937 same = random;
+      Outcome usual = compare(context, test, 1, random);
+      ASSERT_EQ(usual.counters.size(), 1u) << begin;
+      auto pair = cast<LowRankAttr>(test.weight.term);
+      size_t a = getComponents(cast<WeightEncoding>(pair.getBase()), {work.n, work.k}).size();
+      if (work.rank % 16 == 0 && work.k % 64 == 0)
+        expectReadOnce(usual, {0, a});
+      test.descending = true;
+      test.repeats = 2;
+      Outcome turned = compare(context, test, 1, same);
+      EXPECT_EQ(usual.y, turned.y) << begin;
+    }
+  });
+}
+
+/// What waits for units that nobody multiplies is found, not hung up on.
+TEST(GPULinearLaunches, LowRankWithoutFirstFactorIsTrapped) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  prepareGPUEmission(context);
+  prepareSimulation(context);
+  std::mt19937 random(3);
+  std::string text = lowRank("#skim.codebook<bits = 3>", 16, "#skim.dense<f16>");
+  Case test{randomWeight(context, text, 16, 64, random), 16, 64};
+  test.firstCounter = 1 << 20; // units that others are said to have claimed
+  test.requests = 20000;
+  std::vector<float> x = exactFloats(64, random);
+  Outcome outcome = simulate(context, test, 1, x, x, x, 0);
+  EXPECT_NE(outcome.error.find("GPU kernel does not end"), std::string::npos) << outcome.error;
+}
+
+/// No result depends on the order of blocks: splits, several pieces, few rows and many.
+TEST(GPULinearLaunches, AnyOrderOfBlocks) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  prepareGPUEmission(context);
+  prepareSimulation(context);
+  std::mt19937 random(21);
+  Case test{randomWeight(context, "w4g128", 48, 4096, random), 48, 4096};
+  test.more = {{randomWeight(context, "k3", 32, 4096, random), 32}};
+  for (int64_t m : {1, 3, 12}) {
+    std::mt19937 first = random, second = random;
+    test.descending = false;
+    Outcome usual = compare(context, test, m, first);
+    test.descending = true;
+    EXPECT_EQ(usual.y, compare(context, test, m, second).y) << m;
   }
 }
 

@@ -276,11 +276,13 @@ protected:
     prepareSimulation(context);
   }
   ModelledLaunches linear(const std::string &text, int64_t n, int64_t k, int64_t m, int64_t sample,
-                          const std::string &targetName = "nvidia:sm_80") {
+                          const std::string &targetName = "nvidia:sm_80", int multiprocessors = 0) {
     std::string activations, error;
     WeightEncoding term = parseTerm(text, &context, activations, error);
     EXPECT_TRUE(term) << error;
     auto target = parseGPUTarget(targetName);
+    if (multiprocessors)
+      target->multiprocessors = multiprocessors;
     ModelOptions options;
     options.sample = sample;
     options.assemble = false;
@@ -308,6 +310,24 @@ TEST_F(GPULaunches, CountsScaleWithBlocks) {
       EXPECT_EQ(one.barriers, other.barriers);
       EXPECT_EQ(one.pipes.memory, other.pipes.memory);
     }
+  }
+}
+
+/// So are those with first factors beside them, whose blocks are all run; but for the block that sets counters back.
+TEST_F(GPULaunches, CountsOfLowRank) {
+  for (auto [text, multiprocessors] : {std::pair<const char *, int>{"k3+r32", 108}, {"w4g128+r32", 33}}) {
+    SCOPED_TRACE(text);
+    ModelledLaunches all = linear(text, 1024, 512, 1, 0, "nvidia:sm_80", multiprocessors),
+                     part = linear(text, 1024, 512, 1, 4, "nvidia:sm_80", multiprocessors);
+    ASSERT_EQ(all.launches.size(), 1u);
+    ASSERT_EQ(part.launches.size(), 1u);
+    const LaunchCosts &one = all.launches[0].costs, &other = part.launches[0].costs;
+    EXPECT_EQ(one.memoryBytes, other.memoryBytes);
+    EXPECT_NEAR(one.requests, other.requests, 3);
+    EXPECT_NEAR(one.l2Bytes, other.l2Bytes, 3 * 32);
+    EXPECT_EQ(one.sharedClocks, other.sharedClocks);
+    EXPECT_EQ(one.barriers, other.barriers);
+    EXPECT_EQ(one.blockClocks, other.blockClocks);
   }
 }
 
@@ -397,6 +417,7 @@ TEST_F(GPULaunches, StepsAssembleWithoutSpills) {
     GTEST_SKIP() << "no ptxas";
   for (auto [format, targetName] : {std::pair<const char *, const char *>{"k3", "nvidia:sm_90"},
                                     {"k3", "nvidia:sm_90a"},
+                                    {"k3+r32", "nvidia:sm_90"},
                                     {"w4g128", "nvidia:sm_80"},
                                     {"k2", "nvidia:sm_120"}}) {
     LlamaShape shape;
@@ -421,8 +442,8 @@ TEST_F(GPULaunches, StepsAssembleWithoutSpills) {
       SCOPED_TRACE(kernel.kernel + " " + target->chip);
       EXPECT_EQ(kernel.spillStores + kernel.spillLoads + kernel.stackBytes, 0);
       EXPECT_GT(kernel.registers, 0);
-      // A step of one row: at least two blocks of eight warps in a multiprocessor.
-      if (StringRef(kernel.kernel).starts_with("few"))
+      // A few rows: at least two blocks of eight warps in a multiprocessor, but for A in eight bits.
+      if (StringRef(kernel.kernel).starts_with("few") && !StringRef(kernel.kernel).starts_with("few_mx8"))
         EXPECT_LE(kernel.registers, 128);
     }
   }

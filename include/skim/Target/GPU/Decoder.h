@@ -36,7 +36,7 @@ struct Tile {
 };
 
 /// How codes of a step lie.
-enum class StepKind { Block, Narrow };
+enum class StepKind { Block, Half, Narrow };
 
 class Decoder {
 public:
@@ -80,6 +80,8 @@ public:
   /// Requests for everything that a lane needs of block number `index` (i32) of the tile.
   Values loadBlock(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
   Values loadNarrow(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
+  /// The same of a half of a block: half as many registers, for requests half as wide.
+  Values loadHalf(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
   /// What they bring, by steps.
   llvm::SmallVector<Words> sortBlock(DeviceBuilder &b, llvm::ArrayRef<Value> requests, StepKind kind) const;
   /// A step of canonical rows: `column` (i32, a multiple of 32) from the first

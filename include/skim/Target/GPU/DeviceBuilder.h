@@ -32,6 +32,10 @@ public:
   void barrier();
   /// What this lane wrote is seen by the whole device before what it does next.
   void fence();
+  /// Of the lanes of a warp, all of them here.
+  void warpBarrier();
+  /// The first lane's word, to all of them.
+  Value broadcast(Value word);
 
   //===--- memory ---===//
   /// `count` (1, 2 or 4) consecutive 32-bit words, aligned as a whole; `readOnly`: that no kernel writes at the time.
@@ -49,6 +53,9 @@ public:
   Value loadVolatile(Type type, Value pointer);
   /// Adds to a word of global memory; what it was.
   Value atomicAdd(Value pointer, Value word);
+  /// A word of global memory, and with it all that its writer saw before storeRelease().
+  Value loadAcquire(Value pointer);
+  void storeRelease(Value word, Value pointer);
   /// Shared memory of the block, aligned to 16; its contents are undefined. Branches may have the same by its name.
   Value sharedMemory(mlir::gpu::GPUModuleOp module, llvm::StringRef name, int64_t bytes);
   /// 16 bytes from global to shared memory, asynchronously.
@@ -112,6 +119,9 @@ public:
 
   /// x / (1 + e^−x).
   Value silu(Value x);
+
+  /// do { condition, carried = body(carried) } while (condition), one word carried.
+  void repeatWhile(Value initial, llvm::function_ref<std::pair<Value, Value>(Value carried)> body);
 
   /// Begins a kernel of `threads` lanes a block; the builder stands at its start. Null if there is one already.
   static mlir::gpu::GPUFuncOp beginKernel(mlir::OpBuilder &builder, mlir::gpu::GPUModuleOp module, mlir::Location loc,

@@ -36,6 +36,11 @@ struct LinearLaunch {
   llvm::SmallVector<LaunchArgument> arguments;
 };
 
+/// Of a kernel: how many of its blocks x multiply first factors of low-rank pairs, and not the weight as all others do
+/// (i32). The number of the first of them is argument 1, argument 2 points to kFirstCounters words of counters.
+inline constexpr llvm::StringLiteral kFirstBlocksAttr = "skim.first_blocks";
+inline constexpr int64_t kFirstCounters = 8;
+
 /// Most counters that a plan wants.
 inline constexpr int64_t kMostCounters = 1024;
 /// Most blocks that share a tile's columns, and of any launch that wait for each other.
@@ -51,8 +56,9 @@ struct LinearPlan {
 /// Plans y (+)= x·Wᵀ for `m` rows of x and emits, in `module`, the kernels that are
 /// not there yet; any number of rows up to m may be given to the launches. Modes
 /// are `f16` and `bf16`: x and decoded weights are rounded to it, sums are in f32.
-/// All panels are one launch; x is packed before, by a launch that also makes it
-/// of `source` and multiplies the first factors of low-rank pairs if it can.
+/// All panels are one launch, which makes one row of x of `source` by itself and
+/// multiplies the first factors of low-rank pairs beside it if it can; more rows
+/// are packed before, by a launch that may do both.
 /// Fails on other modes and on terms that have no kernel.
 Expected<LinearPlan> emitLinear(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
                                 const GPUTarget &target, const LinearCall &call, int64_t m,

@@ -63,6 +63,7 @@ struct PipeCounts {
 struct LaunchCosts {
   std::string kernel;
   int64_t blocks = 1, threads = 32;   ///< threads of a block
+  int64_t firstBlocks = 0;            ///< before these, as large: they take room, their work is the others'
   int64_t registers = 32, shared = 0; ///< of a thread; bytes of a block
   bool exactRegisters = false;        ///< from ptxas, else an estimate
   bool exactInstructions = false;     ///< from machine code, else from PTX

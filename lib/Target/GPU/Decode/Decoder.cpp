@@ -55,6 +55,25 @@ Values Decoder::loadNarrow(DeviceBuilder &b, Value tileCodes, const Tile &tile, 
   return loaded;
 }
 
+Values Decoder::loadHalf(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
+  int64_t requests = requestsPerBlock();
+  Value at = b.add(b.mul(b.shrWord(index, 1), requests * 512), b.mul(tile.lane, 16));
+  Value half = b.andWord(index, 1);
+  Values loaded;
+  if (bits() <= 8) { // a group of four steps: of each request two words
+    at = b.offset(tileCodes, b.add(at, b.mul(half, 8)));
+    for (int64_t u = 0; u < requests; ++u)
+      loaded.append(b.words(b.offset(at, u * 512), 2, /*readOnly=*/true));
+    return loaded;
+  }
+  int64_t each = bits() / 16; // requests of a row's step
+  at = b.offset(tileCodes, b.add(at, b.mul(half, each * 512)));
+  for (int64_t h = 0; h < 2; ++h)
+    for (int64_t u = 0; u < each; ++u)
+      loaded.append(b.words(b.offset(at, (2 * h * each + u) * 512), 4, /*readOnly=*/true));
+  return loaded;
+}
+
 /// Four steps' codes from the words that they share: words of lower bits by step, then of higher bits.
 static void sortGroup(DeviceBuilder &b, ArrayRef<Value> words, int64_t bits, std::array<Values, 4> &steps) {
   if (bits >= 4)
@@ -81,7 +100,11 @@ SmallVector<Decoder::Words> Decoder::sortBlock(DeviceBuilder &b, ArrayRef<Value>
   Values loaded;
   for (Value request : requests)
     loaded.append(b.wordsOf(request));
-  SmallVector<Words> steps(kind == StepKind::Narrow || bits() > 8 ? 2 : 8);
+  if (kind == StepKind::Half && bits() > 8) {
+    auto middle = loaded.begin() + bits() / 4;
+    return {{Values(loaded.begin(), middle), Values(middle, loaded.end())}};
+  }
+  SmallVector<Words> steps(kind == StepKind::Narrow || bits() > 8 ? 2 : kind == StepKind::Half ? 4 : 8);
   if (bits() > 8) {
     int64_t words = bits() / 4;
     for (int64_t s = 0; s < 4; ++s)
@@ -95,11 +118,12 @@ SmallVector<Decoder::Words> Decoder::sortBlock(DeviceBuilder &b, ArrayRef<Value>
       steps[s % 2][s / 2] = group[s];
     return steps;
   }
+  int64_t parts = kind == StepKind::Half ? 1 : 2;
   for (int64_t h = 0; h < 2; ++h)
-    for (int64_t part = 0; part < 2; ++part) {
+    for (int64_t part = 0; part < parts; ++part) {
       Values words;
       for (int64_t u = 0; u < bits(); ++u)
-        words.push_back(loaded[4 * u + 2 * part + h]);
+        words.push_back(loaded[2 * (parts * u + part) + h]);
       group = {};
       sortGroup(b, words, bits(), group);
       for (int64_t s = 0; s < 4; ++s)

@@ -6,6 +6,7 @@
 #include "skim/Target/GPU/SimulatorLibrary.h"
 
 #include <chrono>
+#include <cstring>
 #include <map>
 #include <sys/mman.h>
 
@@ -32,6 +33,10 @@ Expected<CountedKernels> device::compileKernels(ModuleOp module, StringRef name,
         kernel.erase();
   OwningOpRef<ModuleOp> second = own->clone();
   CountedKernels result;
+  own->walk([&](gpu::GPUFuncOp kernel) {
+    if (auto blocks = kernel->getAttrOfType<IntegerAttr>(kFirstBlocksAttr))
+      result.firstBlocks[kernel.getName()] = blocks.getInt();
+  });
   auto start = std::chrono::steady_clock::now();
   Expected<std::string> ptx = emitPTX(*second, name, target);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -90,25 +95,63 @@ Expected<LaunchCosts> device::countLaunch(const CountedKernels &kernels, sim::Mo
                                           double cacheBytes, const ModelOptions &options) {
   LaunchCosts costs;
   costs.kernel = kernel;
-  costs.blocks = int64_t(shape.grid[0]) * shape.grid[1] * shape.grid[2];
+  // Blocks of first factors, with their place in the grid, and the others.
+  sim::LaunchShape firsts = shape, others = shape;
+  firsts.count = static_cast<uint32_t>(kernels.firstBlocks.lookup(kernel));
+  if (firsts.count) {
+    firsts.begin = static_cast<uint32_t>(arguments[1].bits);
+    others.begin = firsts.begin ? 0 : firsts.count;
+    others.count = shape.grid[0] - firsts.count;
+  }
+  bool last = firsts.begin > 0; // they find no room before others are done
+  int64_t deep = int64_t(shape.grid[1]) * shape.grid[2], beside = firsts.count * deep;
+  costs.blocks = shape.grid[0] * deep - beside;
+  costs.firstBlocks = last ? 0 : beside;
   costs.threads = int64_t(shape.block[0]) * shape.block[1] * shape.block[2];
   if (options.sample)
-    shape.sample = {static_cast<uint32_t>(options.sample), kOtherExtents, kOtherExtents};
-  Expected<sim::Counters> counters = simulated.launch(memory, kernel, shape, arguments);
-  if (!counters)
-    return counters.takeError();
-  double scale = static_cast<double>(costs.blocks) / static_cast<double>(counters->blocks);
-  for (const sim::OpCounters &op : counters->ops) {
-    costs.requests += static_cast<double>(op.requests);
-    costs.l2Bytes += 32.0 * static_cast<double>(op.sectors);
-    costs.sharedClocks += static_cast<double>(op.wavefronts);
-    // Whoever goes to global memory takes 128 bytes in a clock.
-    double requests = static_cast<double>(op.requests);
-    costs.pipes.memory += static_cast<double>(op.wavefronts);
-    if (op.sectors)
-      costs.pipes.memory += std::max(requests, static_cast<double>(op.bytes) / 128);
-    else if (op.kind == "shuffle")
-      costs.pipes.memory += requests;
+    others.sample = {static_cast<uint32_t>(options.sample), kOtherExtents, kOtherExtents};
+  // First factors first: then t is there when others look, as it mostly is on a device.
+  struct Run {
+    sim::Counters counters;
+    double scale;
+  };
+  std::vector<Run> runs;
+  auto run = [&](const sim::LaunchShape &part, int64_t blocks) -> Error {
+    Expected<sim::Counters> counters = simulated.launch(memory, kernel, part, arguments);
+    if (!counters)
+      return counters.takeError();
+    double scale = static_cast<double>(blocks) / static_cast<double>(counters->blocks);
+    runs.push_back({std::move(*counters), scale});
+    return Error::success();
+  };
+  if (firsts.count)
+    if (Error error = run(firsts, beside))
+      return error;
+  if (Error error = run(others, costs.blocks))
+    return error;
+  auto zeroCounters = [&] {
+    if (void *words = firsts.count ? memory.host(arguments[2].bits, kFirstCounters * 4) : nullptr)
+      std::memset(words, 0, kFirstCounters * 4);
+  };
+  if (firsts.count && !options.sample) { // the last block has set the words back
+    Expected<sim::Counters> again = simulated.launch(memory, kernel, firsts, arguments);
+    if (!again)
+      return again.takeError();
+  }
+  for (const auto &[counters, scale] : runs) {
+    for (const sim::OpCounters &op : counters.ops) {
+      double requests = scale * static_cast<double>(op.requests), wavefronts = static_cast<double>(op.wavefronts);
+      costs.requests += requests;
+      costs.l2Bytes += scale * 32.0 * static_cast<double>(op.sectors);
+      costs.sharedClocks += scale * wavefronts;
+      // Whoever goes to global memory takes 128 bytes in a clock.
+      costs.pipes.memory += scale * wavefronts;
+      if (op.sectors)
+        costs.pipes.memory += std::max(requests, scale * static_cast<double>(op.bytes) / 128);
+      else if (op.kind == "shuffle")
+        costs.pipes.memory += requests;
+    }
+    costs.barriers += scale * static_cast<double>(counters.barriers);
   }
   std::map<uint64_t, uint64_t> weights; // that it is given
   for (const sim::Argument &argument : arguments)
@@ -118,14 +161,12 @@ Expected<LaunchCosts> device::countLaunch(const CountedKernels &kernels, sim::Mo
   double given = 0, read = 0, cached = 0;
   for (auto [address, size] : weights)
     given += static_cast<double>(size);
-  for (const sim::BufferCounters &buffer : counters->buffers)
-    if (BufferKind kind = kindOf(buffer.name); kind != BufferKind::Other)
-      (kind == BufferKind::Weight ? read : cached) += scale * static_cast<double>(buffer.bytesRead);
+  for (const auto &[counters, scale] : runs)
+    for (const sim::BufferCounters &buffer : counters.buffers)
+      if (BufferKind kind = kindOf(buffer.name); kind != BufferKind::Other)
+        (kind == BufferKind::Weight ? read : cached) += scale * static_cast<double>(buffer.bytesRead);
   // Weights come once, whoever reads them (tests prove that each byte is read), but of a table of embeddings rows.
   costs.memoryBytes = (read < given / 2 ? read : given) + std::min(cached, cacheBytes);
-  costs.barriers = static_cast<double>(counters->barriers) * scale;
-  for (double *count : {&costs.requests, &costs.l2Bytes, &costs.sharedClocks, &costs.pipes.memory})
-    *count *= scale;
 
   auto code = llvm::find_if(kernels.ptx, [&](const PtxKernel &one) { return one.name == kernel; });
   if (code == kernels.ptx.end())
@@ -142,19 +183,28 @@ Expected<LaunchCosts> device::countLaunch(const CountedKernels &kernels, sim::Mo
   };
   walk.memory = look;
   // The last block too: it may have a tile of fewer rows.
-  double clocks = costs.pipes.memory, walked = 0;
-  BlockWalk sum;
-  sim::LaunchShape chosen = shape;
+  double clocks = costs.pipes.memory, walked = 0, behind = 0; // clocks behind the wait for t
+  BlockWalk sum, first;
+  sim::LaunchShape chosen = others;
   chosen.sample = {kWalked, 1, 1};
+  if (firsts.count) {
+    walk.block = {firsts.begin, 0, 0};
+    Expected<BlockWalk> result = walkBlock(*code, walk, device);
+    if (!result)
+      return result.takeError();
+    first = *result;
+  }
   for (uint32_t i = 0; i <= chosen.sampledBlocks(0); ++i) {
-    bool last = i == chosen.sampledBlocks(0);
-    walk.block = {last ? shape.grid[0] - 1 : chosen.sampled(0, i), last ? shape.grid[1] - 1 : 0,
-                  last ? shape.grid[2] - 1 : 0};
+    bool end = i == chosen.sampledBlocks(0);
+    walk.block = {end ? others.begin + others.extentOf(0) - 1 : chosen.sampled(0, i), end ? shape.grid[1] - 1 : 0,
+                  end ? shape.grid[2] - 1 : 0};
     Expected<BlockWalk> result = walkBlock(*code, walk, device);
     if (!result)
       return result.takeError();
     costs.blockClocks = std::max(costs.blockClocks, result->clocks);
-    if (last)
+    if (result->acquired > 0)
+      behind = std::max(behind, result->clocks - result->acquired);
+    if (end)
       break;
     ++walked;
     sum.pipes += result->pipes;
@@ -174,8 +224,21 @@ Expected<LaunchCosts> device::countLaunch(const CountedKernels &kernels, sim::Mo
   }
   auto machine = kernels.sass.find(kernel);
   costs.exactInstructions = machine != kernels.sass.end();
-  costs.pipes = costs.exactInstructions ? machineCounts(machine->second, *code, sum) : sum.pipes;
-  costs.pipes = costs.pipes.scaled(static_cast<double>(costs.blocks) / walked);
+  auto pipesOf = [&](const BlockWalk &walk) {
+    return costs.exactInstructions ? machineCounts(machine->second, *code, walk) : walk.pipes;
+  };
+  costs.pipes = pipesOf(sum).scaled(static_cast<double>(costs.blocks) / walked);
+  if (firsts.count) {
+    costs.pipes += pipesOf(first).scaled(static_cast<double>(beside));
+    // Whoever wants t waits until A's blocks have made it; those that make it at their end have that to do still.
+    if (last) {
+      costs.blockClocks += first.clocks;
+      costs.drainLatency += first.clocks;
+    } else {
+      costs.blockClocks = std::max(costs.blockClocks, first.clocks + behind);
+    }
+    zeroCounters();
+  }
   costs.pipes.memory = clocks;
 
   costs.registers = estimateRegisters(*code);

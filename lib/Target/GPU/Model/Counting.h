@@ -20,7 +20,9 @@ struct CountedKernels {
   std::vector<PtxKernel> ptx;
   std::vector<KernelUsage> usage;   ///< empty without ptxas
   llvm::StringMap<SassKernel> sass; ///< empty without a disassembler
-  double seconds = 0;               ///< to PTX
+  /// Blocks x that multiply first factors (kFirstBlocksAttr), of kernels that have such.
+  llvm::StringMap<int64_t> firstBlocks;
+  double seconds = 0; ///< to PTX
 };
 
 /// Compiles those of the kernels in `module`'s gpu.module `name` that are `used`.

@@ -63,7 +63,7 @@ Prediction device::predict(const DeviceFigures &device, const LaunchCosts &costs
       std::max<int64_t>(1, occupancy(device, costs.threads, costs.registers, costs.shared));
   double blocks = static_cast<double>(costs.blocks), units = static_cast<double>(device.multiprocessors);
   double room = units * static_cast<double>(result.blocksPerMultiprocessor);
-  result.waves = blocks / room;
+  result.waves = (blocks + static_cast<double>(costs.firstBlocks)) / room;
 
   // Of the launch, what the busiest multiprocessor does.
   double busiest = std::ceil(blocks / units) / blocks;

@@ -95,6 +95,7 @@ struct BlockWalk {
   double sharing = 1;      ///< warps that share these
   double bytesBefore = 0;  ///< requested before the first use
   double inFlight = 0;     ///< most bytes of it on their way at once
+  double acquired = 0;     ///< when it first looks for what other blocks have made; 0: it does not
   int64_t unknown = 0;     ///< branches on what is unknown: not taken
 };
 

@@ -100,6 +100,8 @@ Decoded decode(const PtxInstruction &instruction, const DeviceFigures &device) {
                .Default(Decoded::Other);
   if (head == "ld" && has("param"))
     d.kind = Decoded::Parameter;
+  if (head == "bar" && has("warp"))
+    d.kind = Decoded::Other;
   if (head == "cvt") {
     d.type = elementType(d.parts[d.parts.size() - 2]);
     if (d.type.isFloat || d.from.isFloat)
@@ -462,6 +464,8 @@ private:
       break;
     }
     case Decoded::Load:
+      if (d.parts[1] == "acquire")
+        result.acquired = result.acquired > 0 ? std::min(result.acquired, start) : start;
       if (d.global)
         latency = access(instruction, d, instruction.operands.back(), start, d.vector * d.type.bits / 8 * 32.0, &value);
       break;

@@ -8,8 +8,8 @@ using namespace skim::device;
 
 using Values = KernelBuilder::Values;
 
-Columns::Columns(DeviceBuilder &b, const KernelSignature &piece, const KernelArguments &given, bool factors)
-    : b(b), signature(piece), arguments(given), product([&] {
+Columns::Columns(DeviceBuilder &b, const KernelSignature &piece, const KernelArguments &given, bool factors, bool thin)
+    : b(b), signature(piece), arguments(given), thin(thin), product([&] {
         if (factors) {
           signature.leaf = piece.factors;
           signature.k = piece.rank;
@@ -23,6 +23,13 @@ int64_t Columns::units(const Decoder &decoder, int64_t k) {
   int64_t covered = k / block * block;
   return decoder.block() ? k / block + (k - covered) / kNarrowColumns + (restColumns(k) ? 1 : 0)
                          : (k + block - 1) / block;
+}
+
+Value Columns::takes(const Workers &workers, int64_t first) const {
+  int64_t count = units();
+  if (signature.partial) // a canonical tile has units of a step
+    count = std::max(count, packedColumns(signature.k) / kStepColumns);
+  return b.less(mine(workers, first), b.i32(count));
 }
 
 /// The first of units `unit`, `unit` + 1, … that is the worker's, counted from `unit` on.
@@ -60,7 +67,7 @@ Values Columns::wholeTile(const Workers &workers, int64_t first, XAt x, ValueRan
   const Decoder &decoder = product.decoder();
   if (!decoder.block())
     return canonicalTile(workers, first, x, initial);
-  int64_t k = signature.k, blocks = k / decoder.block(), covered = blocks * decoder.block();
+  int64_t k = signature.k, covered = k / decoder.block() * decoder.block(), blocks = covered / blockColumns();
   Values sums = wholeBlocks(workers, first, x, requested, initial);
   // What is left is dealt on to the workers in turn.
   int64_t narrow = (k - covered) / kNarrowColumns, next = first + blocks;
@@ -90,6 +97,8 @@ Values Columns::wholeTile(const Workers &workers, int64_t first, XAt x, ValueRan
 
 /// Blocks whose requests are on their way while one is multiplied; `early`: also before the first.
 int64_t Columns::blocksAhead(const Workers &workers, bool early) const {
+  if (thin)
+    return 0;
   int64_t blocks = signature.k / product.decoder().block(), requests = product.decoder().requestsPerBlock();
   return std::min((4 + requests - 1) / requests, std::min(workers.most, blocks) - (early ? 0 : 1));
 }
@@ -120,7 +129,7 @@ Values Columns::requestFirst(const Workers &workers, Value wanted) const {
 Values Columns::wholeBlocks(const Workers &workers, int64_t first, XAt x, ValueRange requested,
                             ValueRange initial) const {
   const Decoder &decoder = product.decoder();
-  int64_t blocks = signature.k / decoder.block();
+  int64_t blocks = signature.k / decoder.block() * (decoder.block() / blockColumns());
   if (!blocks)
     return Values(initial);
   int64_t requests = decoder.requestsPerBlock();
@@ -140,10 +149,11 @@ Values Columns::wholeBlocks(const Workers &workers, int64_t first, XAt x, ValueR
       later.erase(later.begin(), later.begin() + requests);
       later.append(requestBlock(b.add(index, distance)));
     } else {
-      now = decoder.loadBlock(b, state.codes, state.tile, index);
+      now = thin ? decoder.loadHalf(b, state.codes, state.tile, index)
+                 : decoder.loadBlock(b, state.codes, state.tile, index);
     }
-    Values next = accumulate(decoder.sortBlock(b, now, StepKind::Block), b.mul(index, decoder.block()), x,
-                             values.take_front(sums));
+    Values next = accumulate(decoder.sortBlock(b, now, thin ? StepKind::Half : StepKind::Block),
+                             b.mul(index, blockColumns()), x, values.take_front(sums));
     next.append(later);
     return next;
   });

@@ -61,6 +61,13 @@ std::string LaunchSignature::name(StringRef schedule) const {
     shared += "_m" + std::to_string(resident);
   if (source)
     shared += (one ? "" : "_pack") + source->name() + (scaled ? "_scaled" : "");
+  for (size_t i = 0, end = 0; i < firsts.size(); i = end) {
+    while (end < firsts.size() && firsts[end] == firsts[i])
+      ++end;
+    shared += "_a" + std::to_string(firsts[i].rank) + spell(firsts[i].leaf) + "_n" + std::to_string(end - i);
+  }
+  if (!firsts.empty())
+    shared += "_s" + std::to_string(spans) + "_b" + std::to_string(firstBlocks);
   std::string name = schedule.str();
   if (pieces.size() == 1)
     return name + "_" + spell(all.leaf) + shared + pieceFlags(all);
@@ -71,16 +78,17 @@ std::string LaunchSignature::name(StringRef schedule) const {
   return name + shared;
 }
 
+static size_t componentCount(WeightEncoding leaf, int64_t k) { return getComponents(leaf, {kTileRows, k}).size(); }
+
 namespace {
 /// Places of a piece's arguments.
 struct PieceLayout {
   explicit PieceLayout(const LaunchSignature &launch, size_t piece) {
     const KernelSignature &signature = launch.pieces[piece];
-    auto count = [](WeightEncoding leaf, int64_t k) { return getComponents(leaf, {kTileRows, k}).size(); };
     first = piece > 0;
     x = !launch.source;
-    components = count(signature.leaf, signature.k);
-    factors = signature.factors ? count(signature.factors, signature.rank) : 0;
+    components = componentCount(signature.leaf, signature.k);
+    factors = signature.factors ? componentCount(signature.factors, signature.rank) : 0;
     permutation = bool(signature.permutation);
     bias = signature.biased;
     gate = signature.epilogue == LinearEpilogue::Gate;
@@ -122,13 +130,21 @@ struct PieceLayout {
 std::string device::getOrCreateKernel(
     OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module, const LaunchSignature &launch, StringRef schedule,
     int64_t sharedBytes,
-    llvm::function_ref<void(DeviceBuilder &, const KernelSignature &, const KernelArguments &)> body) {
+    llvm::function_ref<void(DeviceBuilder &, const KernelSignature &, const KernelArguments &)> body,
+    llvm::function_ref<void(DeviceBuilder &, const KernelArguments &)> first) {
   std::string name = launch.name(schedule);
   const KernelSignature &all = launch.common();
   OpBuilder::InsertionGuard guard(builder);
   DeviceBuilder b(builder, loc);
   SmallVector<Type> types = {b.i32()};
-  types.append(all.splits > 1 ? 2 : 0, b.globalPtr());
+  bool beside = !launch.firsts.empty();
+  types.append(beside, b.i32());
+  types.append((all.splits > 1 ? 2 : beside ? 1 : 0), b.globalPtr());
+  if (beside) {
+    types.push_back(b.globalPtr());
+    for (const FirstFactor &factor : launch.firsts)
+      types.append(1 + componentCount(factor.leaf, all.k), b.globalPtr());
+  }
   if (launch.source) {
     for (char letter : launch.source->arguments())
       types.push_back(letter == 'p' ? b.globalPtr() : b.i32());
@@ -159,9 +175,21 @@ std::string device::getOrCreateKernel(
   KernelArguments k;
   k.m = arguments[0];
   size_t next = 1;
-  if (all.splits > 1) {
+  if (beside)
+    k.firstBegin = arguments[next++];
+  if (all.splits > 1 || beside)
     k.counters = arguments[next++];
+  if (all.splits > 1)
     k.partials = arguments[next++];
+  if (beside) {
+    kernel->setAttr(kFirstBlocksAttr, builder.getI32IntegerAttr(static_cast<int32_t>(launch.firstBlocks)));
+    k.firstSums = arguments[next++];
+    for (const FirstFactor &factor : launch.firsts) {
+      Value t = arguments[next++];
+      size_t count = componentCount(factor.leaf, all.k);
+      k.firsts.push_back({t, llvm::to_vector(arguments.slice(next, count))});
+      next += count;
+    }
   }
   k.shared = b.sharedMemory(module, name + "_shared", sharedBytes);
   if (launch.source) {
@@ -179,7 +207,10 @@ std::string device::getOrCreateKernel(
     }
   }
 
-  Value block = b.blockX();
+  Value block = b.blockX(), x = block;
+  if (launch.firstBlocks) // those of first factors are not counted
+    block = b.select(b.less(block, k.firstBegin), block, b.sub(block, b.i32(launch.firstBlocks)));
+  k.number = block;
   auto own = [&](size_t piece) { return arguments.slice(at[piece], at[piece + 1] - at[piece]); };
   auto firstOf = [&](size_t piece) { return piece ? own(piece)[0] : b.i32(0); };
   SmallVector<size_t> runs = runsOf(launch);
@@ -204,7 +235,13 @@ std::string device::getOrCreateKernel(
       return emitOne();
     b.ifElse(b.less(block, firstOf(runs[run + 1])), emitOne, [&] { emitRun(run + 1); });
   };
-  emitRun(0);
+  if (launch.firstBlocks) {
+    Value behind = b.sub(x, k.firstBegin);
+    Value isFirst = b.bitAnd(b.lessEqual(b.i32(0), behind), b.less(behind, b.i32(launch.firstBlocks)));
+    b.ifElse(isFirst, [&] { first(b, k); }, [&] { emitRun(0); });
+  } else {
+    emitRun(0);
+  }
   return name;
 }
 

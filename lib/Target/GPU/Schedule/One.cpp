@@ -30,6 +30,19 @@ public:
       : b(b), launch(launch), signature(signature), arguments(arguments), warps(signature.warps), k(signature.k),
         threads(32 * warps * signature.tiles), columns(b, signature, arguments, false) {}
 
+  /// A block of first factors: x as all blocks make it, then units while there are any.
+  void emitFirst() {
+    thread = b.threadX();
+    lane = b.andWord(thread, 31);
+    FirstFactors first(b, launch, arguments);
+    Value claimed = first.claim(lane);
+    x = b.offset(arguments.shared, sumBytes(signature));
+    makeX();
+    first.multiply(claimed, x, lane);
+    b.barrier();
+    first.leave(thread);
+  }
+
   void emit() {
     thread = b.threadX();
     lane = b.andWord(thread, 31);
@@ -54,16 +67,16 @@ public:
     makeX();
     columns.finishRequest();
     Value own = b.mul(columns.tile().t, 8);
-    Values sums = ifActive([&] {
-      return columns.multiply(
+    store(ifActive([&] {
+      Values sums = columns.multiply(
           workers, 0,
           [&](Value first, int64_t step, int64_t) {
             Value at = b.offset(x, b.mul(b.add(first, own), 2));
             return b.words(b.offset(at, step * kStepColumns * 2), 4, false, "x");
           },
           requested);
-    });
-    store(signature.factors ? addFactors(workers, sums) : sums);
+      return signature.factors ? addFactors(workers, sums) : sums;
+    }));
   }
 
 private:
@@ -108,14 +121,16 @@ private:
   Values addFactors(Columns::Workers workers, const Values &sums) {
     Columns factors(b, signature, arguments, true);
     factors.setOne(arguments.m);
-    factors.begin(tile, lane);
     int64_t count = warps * signature.splits;
     workers.most = (factors.units() + count - 1) / count;
+    bool beside = !launch.firsts.empty();
+    if (beside)
+      b.when(factors.takes(workers, columns.units()), [&] { FirstFactors(b, launch, arguments).wait(x, lane); });
+    factors.begin(tile, lane);
     Value own = b.mul(factors.tile().t, 8);
-    Values more = ifActive([&] {
-      return factors.multiply(workers, columns.units(), [&](Value first, int64_t step, int64_t) {
-        return packedWords(b, arguments.t, b.add(b.add(first, step * kStepColumns), own), signature.rank, half());
-      });
+    Values more = factors.multiply(workers, columns.units(), [&](Value first, int64_t step, int64_t) {
+      return packedWords(b, arguments.t, b.add(b.add(first, step * kStepColumns), own), signature.rank, half(),
+                         /*readOnly=*/!beside);
     });
     for (auto [sum, other] : llvm::zip(more, sums))
       sum = b.add(sum, other);
@@ -140,10 +155,12 @@ private:
       b.store(sums[2], b.offset(own, kTileRows / 2 * 4));
     });
     b.barrier();
+    if (!launch.firsts.empty())
+      FirstFactors(b, launch, arguments).leave(thread);
     int64_t splits = signature.splits, block = onePartials(signature.tiles) * 4;
     Value slots = arguments.partials, counter;
     if (splits > 1) {
-      slots = b.offset(slots, b.mul(b.zeroExtend(b.blockX(), b.i64()), splits * block));
+      slots = b.offset(slots, b.mul(b.zeroExtend(arguments.number, b.i64()), splits * block));
       slots = b.offset(slots, b.mul(place, kTileRows * 4));
     }
     outputs([&](Value row) {
@@ -161,7 +178,8 @@ private:
       return;
     b.fence();
     b.barrier();
-    counter = b.element(arguments.counters, b.blockX(), b.i32());
+    counter =
+        b.element(arguments.counters, b.add(arguments.number, launch.firsts.empty() ? 0 : kFirstCounters), b.i32());
     Value first = b.equal(thread, b.i32(0));
     b.when(first, [&] { b.store(b.atomicAdd(counter, b.i32(1)), parts); });
     b.barrier();
@@ -196,4 +214,8 @@ int64_t device::oneSharedBytes(const KernelSignature &signature) {
 void device::emitOneKernel(DeviceBuilder &b, const LaunchSignature &launch, const KernelSignature &signature,
                            const KernelArguments &arguments) {
   OneKernel(b, launch, signature, arguments).emit();
+}
+
+void device::emitFirstFactors(DeviceBuilder &b, const LaunchSignature &launch, const KernelArguments &arguments) {
+  OneKernel(b, launch, launch.common(), arguments).emitFirst();
 }

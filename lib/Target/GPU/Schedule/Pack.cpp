@@ -71,14 +71,14 @@ Values device::packColumns(DeviceBuilder &b, ArrayRef<Value> x, Value alpha, Val
   return words;
 }
 
-Values device::packedWords(DeviceBuilder &b, Value row, Value column, int64_t columns, Type half) {
+Values device::packedWords(DeviceBuilder &b, Value row, Value column, int64_t columns, Type half, bool readOnly) {
   if (columns % kStepColumns == 0)
-    return b.words(b.element(row, column, half), 4, true, "x");
+    return b.words(b.element(row, column, half), 4, readOnly, "x");
   if (columns % 8 == 0)
     return b.choose(
-        b.less(column, b.i32(columns)), [&] { return b.words(b.element(row, column, half), 4, true, "x"); },
+        b.less(column, b.i32(columns)), [&] { return b.words(b.element(row, column, half), 4, readOnly, "x"); },
         [&] { return Values(4, b.i32(0)); });
-  Values numbers = loadColumns(b, row, column, 8, columns, false, half, true), words;
+  Values numbers = loadColumns(b, row, column, 8, columns, false, half, readOnly), words;
   for (size_t i = 0; i < 8; i += 2)
     words.push_back(b.pairOf(numbers[i], numbers[i + 1], half));
   return words;

@@ -8,6 +8,7 @@
 
 #include "skim/Target/Common/LinearPieces.h"
 #include "skim/Target/GPU/Decoder.h"
+#include "skim/Target/GPU/Linear.h"
 #include "skim/Target/GPU/RowSource.h"
 
 #include "llvm/Support/MathExtras.h"
@@ -39,6 +40,15 @@ struct KernelSignature {
   bool operator==(const KernelSignature &) const = default;
 };
 
+/// A of a low-rank pair, [rank, k], whose product t is made in the launch that reads it.
+struct FirstFactor {
+  WeightEncoding leaf;
+  int64_t rank = 0;
+
+  int64_t tiles() const { return (rank + kTileRows - 1) / kTileRows; }
+  bool operator==(const FirstFactor &) const = default;
+};
+
 /// The pieces that one launch computes, one behind the other in blocks x. Equal
 /// ones stand together and share their code; all agree in k, types, epilogue,
 /// warps, xTiles and splits.
@@ -49,7 +59,18 @@ struct LaunchSignature {
   bool one = false;
   int64_t resident = 0; // `one`: blocks that a multiprocessor must have registers for, 0: as ptxas likes
   bool scaled = false;  // what is packed is multiplied by α, what is multiplied here is not
+  // `one`: A of the pieces' pairs, equal ones together; the workers that share a tile's columns, a power of two; and
+  // blocks x that multiply them and nothing else.
+  llvm::SmallVector<FirstFactor> firsts = {};
+  int64_t spans = 1, firstBlocks = 0;
 
+  /// Units of all A: (tile, span).
+  int64_t firstUnits() const {
+    int64_t tiles = 0;
+    for (const FirstFactor &first : firsts)
+      tiles += first.tiles();
+    return tiles * spans;
+  }
   const KernelSignature &common() const { return pieces.front(); }
   /// A symbol: `few_w4g128_k576_f16_w8`.
   std::string name(llvm::StringRef schedule) const;
@@ -59,6 +80,7 @@ struct LaunchSignature {
 struct KernelArguments {
   using Value = mlir::Value;
   Value block;                   // number of the block in its piece, i32
+  Value number;                  // among those of all pieces
   Value shared;                  // the block's shared memory
   Value m;                       // i32: rows of x
   Value x;                       // packed: [m, packedColumns(k)] of f16 or bf16, aligned to 16
@@ -71,17 +93,22 @@ struct KernelArguments {
   Value counters, partials; // split: a word for blocks that share columns, zero; what they write down, f32
   RowSource::Block source;  // where there is a source,
   Value packed, alpha;      // where it is packed to (null in `one`), and α or null
+  // Of the launch's first factors: the first of their blocks (i32), 16 f32 a unit, and each one's t and components.
+  Value firstBegin, firstSums;
+  llvm::SmallVector<std::pair<Value, llvm::SmallVector<Value>>> firsts;
 };
 
-/// The arguments of a kernel in their order: m; counters, partials; source's, packed, alpha; then of each piece the
+/// The arguments of a kernel in their order: m; firstBegin; counters (those of first factors before the splits'),
+/// partials; firstSums, of each first factor t and components; source's, packed, alpha; then of each piece the
 /// number of its first block (not of the first piece), x, y, n, yStride, permutation, bias, gate, t, alpha (`one`),
 /// components, factors. Those are left out that a signature has no use for.
 ///
-/// Finds or creates a kernel; `body` emits a piece, once for equal ones.
+/// Finds or creates a kernel; `body` emits a piece, once for equal ones, `first` the blocks of first factors.
 std::string
 getOrCreateKernel(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
                   const LaunchSignature &launch, llvm::StringRef schedule, int64_t sharedBytes,
-                  llvm::function_ref<void(DeviceBuilder &, const KernelSignature &, const KernelArguments &)> body);
+                  llvm::function_ref<void(DeviceBuilder &, const KernelSignature &, const KernelArguments &)> body,
+                  llvm::function_ref<void(DeviceBuilder &, const KernelArguments &)> first = {});
 
 /// Products of a tile of rows with tiles of eight rows of x, in f32: decoded
 /// steps times fragments of x, scales applied where they are cheapest.
@@ -160,8 +187,10 @@ public:
     int64_t most;       // units that one takes, at most or so
   };
 
-  /// The piece's weight, or (`factors`) B of its low-rank pair.
-  Columns(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments, bool factors);
+  /// The piece's weight, or (`factors`) B of its low-rank pair. `thin`: with few registers, half a block at a time,
+  /// none ahead.
+  Columns(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments, bool factors,
+          bool thin = false);
   void begin(Value tileIndex, Value lane) {
     request(tileIndex, lane);
     finishRequest();
@@ -178,6 +207,8 @@ public:
   /// Blocks, narrow blocks and what is left, of K columns.
   static int64_t units(const Decoder &decoder, int64_t k);
   int64_t units() const { return units(product.decoder(), signature.k); }
+  /// Whether the worker takes any, if unit 0 is worker `first`'s.
+  Value takes(const Workers &workers, int64_t first) const;
   /// A worker's sums with scales. Unit 0 is worker `first`'s; `requested`: requestFirst()'s, then `first` is 0.
   Values multiply(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested = {}) const;
 
@@ -185,9 +216,11 @@ private:
   DeviceBuilder &b;
   KernelSignature signature;
   KernelArguments arguments;
+  bool thin;
   Product product;
   Product::State state;
 
+  int64_t blockColumns() const { return product.decoder().block() / (thin ? 2 : 1); }
   Value mine(const Workers &workers, int64_t unit) const;
   Values accumulate(llvm::ArrayRef<Decoder::Words> steps, Value first, XAt x, mlir::ValueRange sums) const;
   Values wholeTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested,
@@ -200,9 +233,39 @@ private:
 };
 
 /// Four words at columns `column` … `column` + 7 of a packed row (its pointer); zero from column `columns` on, behind
-/// which nothing is read.
+/// which nothing is read. `readOnly`: an earlier launch wrote it.
 KernelBuilder::Values packedWords(DeviceBuilder &b, mlir::Value row, mlir::Value column, int64_t columns,
-                                  mlir::Type half);
+                                  mlir::Type half, bool readOnly = true);
+
+/// t = A·x of a launch's low-rank pairs beside the products that read it: FirstFactors.cpp says how.
+class FirstFactors {
+public:
+  using Value = mlir::Value;
+  FirstFactors(DeviceBuilder &b, const LaunchSignature &launch, const KernelArguments &arguments)
+      : b(b), launch(launch), arguments(arguments) {}
+
+  /// A warp's next unit, i32; none is left where it is not below launch.firstUnits().
+  Value claim(Value lane) const;
+  /// Multiplies units from a claimed one on until none is left. `x`: the row in shared memory.
+  void multiply(Value claimed, Value x, Value lane) const;
+  /// Until t is there.
+  void wait(Value x, Value lane) const;
+  /// Behind a barrier after the block's last use.
+  void leave(Value thread) const;
+
+private:
+  DeviceBuilder &b;
+  const LaunchSignature &launch;
+  const KernelArguments &arguments;
+
+  /// The words in `counters`: units claimed, units done, whether t is there, blocks that are past it.
+  enum Word { Claimed, Done, There, Past };
+  Value at(Word word) const;
+  mlir::Type half() const { return launch.common().bf16 ? b.bf16() : b.f16(); }
+  int64_t firstUnit(size_t factor) const;
+  void multiplyUnit(Value unit, Value x, Value lane) const;
+  void addUp(Value lane) const;
+};
 
 /// Up to eight rows of x: a block takes one tile of rows and its warps share the
 /// columns; x comes from global memory. Grid (tiles, splits): with more than one
@@ -219,6 +282,8 @@ inline constexpr int64_t kFewPartials = 8 * kTileRows;
 void emitOneKernel(DeviceBuilder &b, const LaunchSignature &launch, const KernelSignature &signature,
                    const KernelArguments &arguments);
 int64_t oneSharedBytes(const KernelSignature &signature);
+/// A block of `one` that multiplies first factors.
+void emitFirstFactors(DeviceBuilder &b, const LaunchSignature &launch, const KernelArguments &arguments);
 /// True if a block can keep a row of x.
 inline bool fitsOne(int64_t k) { return packedColumns(k) * 2 <= 32 << 10; }
 /// Numbers of f32 in `partials` for each block.
