@@ -329,6 +329,8 @@ TEST_F(GPULaunches, CountsOfLowRank) {
     EXPECT_EQ(one.barriers, other.barriers);
     EXPECT_EQ(one.blockClocks, other.blockClocks);
   }
+  // A sample of all blocks.
+  EXPECT_EQ(linear("k3+r32", 48, 256, 1, 8).launches.size(), 1u);
 }
 
 /// What comes from memory is what the weight stores, and what mma multiplies is what there is to multiply.

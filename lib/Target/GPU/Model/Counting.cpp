@@ -133,7 +133,8 @@ Expected<LaunchCosts> device::countLaunch(const CountedKernels &kernels, sim::Mo
     if (void *words = firsts.count ? memory.host(arguments[2].bits, kFirstCounters * 4) : nullptr)
       std::memset(words, 0, kFirstCounters * 4);
   };
-  if (firsts.count && !options.sample) { // the last block has set the words back
+  // Where all blocks ran, the last one has set the words back.
+  if (firsts.count && static_cast<int64_t>(runs.back().counters.blocks) == costs.blocks) {
     Expected<sim::Counters> again = simulated.launch(memory, kernel, firsts, arguments);
     if (!again)
       return again.takeError();
