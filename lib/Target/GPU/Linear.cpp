@@ -20,6 +20,8 @@ constexpr size_t kMostPieces = 16;
 /// Warps that a multiprocessor needs so that enough bytes are on their way: each has
 /// requested 2 KiB or more, and latency times bandwidth is 18 KiB on an H100.
 constexpr int64_t kWarpsToFill = 16;
+/// Rows of x from which on `wide` is used.
+constexpr int64_t kWideRows = 65;
 /// Blocks of `many` that it has room for, of one tile a warp.
 constexpr int64_t kBlocksToFill = 2;
 
@@ -61,6 +63,8 @@ public:
         return error;
     one = m == 1 && fitsOne(call.k);
     beside = one && standBeside(parts);
+    if (target.hasWgmma() && m >= kWideRows && isWide(parts))
+      layout = PackedLayout::Matrices;
     packAll(parts);
     Pieces pieces, behind;
     for (const LinearPiece &piece : parts.pieces)
@@ -81,8 +85,8 @@ public:
       piece.t = products[index];
       piece.factors = pair.b;
     }
-    launch(pieces, {}, one);
-    launch(behind, {}, /*makeX=*/false);
+    launch(pieces, {}, one, layout);
+    launch(behind, {}, /*makeX=*/false, PackedLayout::Rows);
     return Error::success();
   }
 
@@ -96,8 +100,9 @@ private:
   const LinearCall &call;
   const RowSource &source;
   bool bf16;
-  bool one = false;    // x is made where it is multiplied
-  bool beside = false; // and A in the launch of its product
+  bool one = false;                         // x is made where it is multiplied
+  bool beside = false;                      // and A in the launch of its product
+  PackedLayout layout = PackedLayout::Rows; // of x
   int64_t m;
   LinearPlan plan;
   llvm::SmallMapVector<int64_t, LaunchArgument, 4> packed; // x times α, by α
@@ -152,10 +157,10 @@ private:
     bool plain = packed.contains(-1);
     SmallVector<LaunchArgument> forms;
     if (plain)
-      forms.push_back(packed[-1] = allocate(m * packedColumns(call.k) * 2));
+      forms.push_back(packed[-1] = allocate(packedBytes(layout, m, call.k)));
     for (auto &[alpha, at] : packed)
       if (alpha >= 0) {
-        at = allocate(m * packedColumns(call.k) * 2);
+        at = allocate(packedBytes(layout, m, call.k));
         forms.append({at, {LaunchArgument::Weight, alpha}});
       }
     // A product of its own reads t in whole steps, which A's rows need not fill: then t is packed like x.
@@ -184,19 +189,20 @@ private:
       piece.yStride = constant(packProducts ? pair.rank : packedColumns(pair.rank));
       first.push_back(piece);
       if (packProducts)
-        productPacks.push_back(packLaunch(plainRows, pair.rank, {piece.y}, {products.back()}, true, 0));
+        productPacks.push_back(
+            packLaunch(plainRows, pair.rank, {piece.y}, {products.back()}, true, 0, PackedLayout::Rows));
     }
     if (!fused && !one)
-      plan.launches.push_back(
-          packLaunch(source, call.k, sourceArguments(), forms, plain, static_cast<int64_t>(packed.size()) - plain));
-    launch(first, fused ? ArrayRef<LaunchArgument>(forms) : ArrayRef<LaunchArgument>(), one);
+      plan.launches.push_back(packLaunch(source, call.k, sourceArguments(), forms, plain,
+                                         static_cast<int64_t>(packed.size()) - plain, layout));
+    launch(first, fused ? ArrayRef<LaunchArgument>(forms) : ArrayRef<LaunchArgument>(), one, layout);
     plan.launches.append(productPacks);
   }
 
   LinearLaunch packLaunch(const RowSource &from, int64_t k, ArrayRef<LaunchArgument> arguments,
-                          ArrayRef<LaunchArgument> forms, bool plain, int64_t scaled) {
+                          ArrayRef<LaunchArgument> forms, bool plain, int64_t scaled, PackedLayout as) {
     LinearLaunch pack;
-    pack.kernel = getOrCreatePack(builder, loc, module, from, k, bf16, plain, scaled);
+    pack.kernel = getOrCreatePack(builder, loc, module, from, k, bf16, plain, scaled, as);
     pack.grid = {(packedColumns(k) + 1023) / 1024, m, 1};
     pack.threads = 128;
     pack.arguments = llvm::to_vector(arguments);
@@ -255,8 +261,9 @@ private:
     return piece;
   }
 
-  /// Launches of the pieces, with `forms` such that pack x on the way, with `makeX` such that make it themselves.
-  void launch(ArrayRef<Piece> pieces, ArrayRef<LaunchArgument> forms, bool makeX) {
+  /// Launches of the pieces, with `forms` such that pack x on the way, with `makeX` such that make it themselves; else
+  /// it lies packed `as` that.
+  void launch(ArrayRef<Piece> pieces, ArrayRef<LaunchArgument> forms, bool makeX, PackedLayout as) {
     // Those of one launch agree in k and epilogue; equal ones stand together.
     std::vector<Pieces> groups;
     for (const Piece &piece : pieces) {
@@ -273,18 +280,18 @@ private:
       group->insert(equal.base() == group->begin() ? group->end() : equal.base(), piece);
     }
     for (Pieces &group : groups) {
-      launchGroup(group, forms, makeX);
+      launchGroup(group, forms, makeX, as == PackedLayout::Matrices);
       forms = {};
     }
   }
 
-  void launchGroup(Pieces &pieces, ArrayRef<LaunchArgument> forms, bool makeX) {
+  void launchGroup(Pieces &pieces, ArrayRef<LaunchArgument> forms, bool makeX, bool wide) {
     KernelSignature shape = pieces.front().signature; // what all have in common
     int64_t units = 1, spans = INT64_MAX, slabs = 1, resident = 0;
     for (const Piece &piece : pieces) {
       std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
       units = std::max(units, Columns::units(*decoder, shape.k));
-      spans = std::min(spans, manySpans(*decoder, shape.k));
+      spans = std::min(spans, wide ? wideSpans(*decoder, shape.k) : manySpans(*decoder, shape.k));
     }
     bool few = m <= 8;
     if (few) {
@@ -294,7 +301,12 @@ private:
         resident = shapeOne(pieces, shape);
     } else {
       shape.xTiles = m <= 16 ? 2 : m <= 32 ? 4 : 8;
-      shapeMany(pieces, shape);
+      if (!wide) {
+        shapeMany(pieces, shape);
+      } else {
+        shape.xTiles = kWideXTiles;
+        shape.warps = warpsOfWide(pieces, spans);
+      }
       slabs = (m + 8 * shape.xTiles - 1) / (8 * shape.xTiles);
     }
     auto blocksOf = [&](const Piece &piece) {
@@ -306,7 +318,9 @@ private:
       shared += slabs * blocksOf(piece);
     bool makesT = beside && makeX;
     int64_t before = makesT ? kFirstCounters : 0; // counters
-    if (shared + before <= kMostCounters) {
+    if (wide && shared <= kMostCounters) {
+      shape.splits = splitsOfWide(shared, spans, shape.k);
+    } else if (shared + before <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.
       int64_t wanted = few ? kWarpsToFill * target.multiprocessors / (shared * shape.warps * shape.tiles)
                            : kBlocksToFill / shape.tiles * target.multiprocessors / shared;
@@ -383,7 +397,10 @@ private:
              });
     } else {
       planned.grid = {blocks, slabs, shape.splits};
-      create("many", manySharedBytes(shape.xTiles), emitManyKernel);
+      if (wide)
+        create("wide", wideSharedBytes(), emitWideKernel);
+      else
+        create("many", manySharedBytes(shape.xTiles), emitManyKernel);
     }
     plan.launches.push_back(planned);
   }
@@ -466,6 +483,44 @@ private:
     }
     if (shape.xTiles == 8 && !crowded && 4 * blocks >= 3 * target.multiprocessors)
       shape.tiles = 2;
+  }
+
+  /// Whether `wide` has kernels for all that reads x, which lies packed in one way.
+  bool isWide(const LinearPieces &parts) const {
+    auto fits = [&](WeightEncoding leaf) { return fitsWide(*makeDecoder(leaf, {call.k, bf16}), call.k); };
+    return llvm::all_of(parts.pieces, [&](const LinearPiece &piece) { return fits(piece.leaf); }) &&
+           llvm::all_of(parts.pairs, [&](const LowRankPair &pair) { return fits(pair.factors); });
+  }
+
+  /// 16, or fewer where there are not as many tiles or where blocks would not fill the device, however they share
+  /// columns.
+  int64_t warpsOfWide(ArrayRef<Piece> pieces, int64_t spans) const {
+    int64_t slabs = (m + 8 * kWideXTiles - 1) / (8 * kWideXTiles);
+    for (int64_t warps = 16; warps > 4; warps /= 2) {
+      int64_t blocks = 0;
+      for (const Piece &piece : pieces)
+        blocks += slabs * ((tilesOf(piece) + warps - 1) / warps);
+      bool isFull = blocks * mostSplitsOfWide(spans) >= target.multiprocessors;
+      if (isFull && llvm::any_of(pieces, [&](const Piece &piece) { return 2 * tilesOf(piece) > warps; }))
+        return warps;
+    }
+    return 4;
+  }
+  static int64_t mostSplitsOfWide(int64_t spans) { return std::clamp<int64_t>(spans / 2, 1, kMostSplits); }
+
+  /// A multiprocessor takes one block at a time; how many share columns so that the last is done first. A block's
+  /// beginning and end take about as long as 256 columns.
+  int64_t splitsOfWide(int64_t blocks, int64_t spans, int64_t k) const {
+    int64_t best = 1, least = INT64_MAX;
+    for (int64_t splits = 1; splits <= mostSplitsOfWide(spans); ++splits) {
+      int64_t waves = (blocks * splits + target.multiprocessors - 1) / target.multiprocessors;
+      int64_t time = waves * (k / splits + 256);
+      if (time < least) {
+        least = time;
+        best = splits;
+      }
+    }
+    return best;
   }
 
   static int64_t tilesOf(const Piece &piece) { return (piece.n + kTileRows - 1) / kTileRows; }

@@ -100,7 +100,8 @@ void expectClean(const GPUTarget &target, const std::string &text, const std::st
     std::ofstream(std::string(folder) + "/" + text + "_" + mode + "_" + std::to_string(m) + "_" + target.chip + ".ptx")
         << *ptx;
   EXPECT_NE(ptx->find(".target " + target.chip), std::string::npos);
-  EXPECT_NE(ptx->find("mma.sync.aligned.m16n8k16"), std::string::npos);
+  bool wide = planned.hasWgmma() && m > 64;
+  EXPECT_NE(ptx->find(wide ? "wgmma.mma_async.sync.aligned.m64n" : "mma.sync.aligned.m16n8k16"), std::string::npos);
   if (!findPtxas())
     return;
   std::vector<KernelUsage> usage;
@@ -110,6 +111,7 @@ void expectClean(const GPUTarget &target, const std::string &text, const std::st
   for (const KernelUsage &kernel : usage) {
     EXPECT_EQ(kernel.stackBytes + kernel.spillLoads + kernel.spillStores, 0) << kernel.kernel;
     EXPECT_GT(kernel.registers, 0) << kernel.kernel;
+    EXPECT_EQ(kernel.wgmma, "") << kernel.kernel; // nothing waits for it but what says so
     if (std::getenv("SKIM_DUMP_PTX"))
       std::printf("%s %s: %d registers, %d bytes of shared memory\n", kernel.kernel.c_str(), target.chip.c_str(),
                   kernel.registers, kernel.sharedBytes);
@@ -129,6 +131,16 @@ TEST(GPUEmit, EveryLeafAssemblesWithoutSpills) {
                            {"f16", kTwoTiles},
                            {"bf16", kTwoTiles}})
       expectClean(*target, text, mode, m);
+}
+
+/// But those that are left to mma.sync: short groups, wide codes, base five.
+TEST(GPUEmit, EveryLeafAssemblesWithWgmma) {
+  auto target = parseGPUTarget("nvidia:sm_90a");
+  ASSERT_TRUE(bool(target));
+  for (const char *text : {"f16", "bf16", "w4g128", "w4g128a", "w2g64", "#skim.planes<bits = 3, group = 128>", "w3g64",
+                           "w2", "w1a", "k1", "k2", "k3", "k4", "k3i", "p2", "p3b"})
+    for (const char *mode : {"f16", "bf16"})
+      expectClean(*target, text, mode, 256, *target);
 }
 
 TEST(GPUEmit, EveryTargetAssemblesWithoutSpills) {

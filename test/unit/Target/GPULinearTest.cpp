@@ -37,6 +37,7 @@ struct Case {
   int repeats = 1;          // of all launches, on the same memory
   int32_t firstCounter = 0; // what the counters begin with
   uint64_t requests = uint64_t(1) << 30;
+  const char *target = "nvidia-sim:sm_80";
 
   int64_t columns() const {
     int64_t sum = n;
@@ -57,6 +58,7 @@ struct Outcome {
   std::vector<float> y;
   std::vector<sim::Counters> counters;
   std::vector<std::array<int64_t, 3>> grids;
+  std::vector<uint8_t> scratch;
   std::string error;
 };
 
@@ -96,7 +98,7 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
   addPanel(test.weight, test.n);
   for (const auto &[weight, n] : test.more)
     addPanel(weight, n);
-  auto target = parseGPUTarget("nvidia-sim:sm_80");
+  auto target = parseGPUTarget(test.target);
   target->multiprocessors = test.multiprocessors;
   auto plan = device::emitLinear(builder, module->getLoc(), kernels, *target, call, m);
   if (!plan) {
@@ -170,6 +172,9 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
   for (uint32_t counter : zeros)
     if (counter)
       outcome.error = "a counter is not zero behind a launch";
+  outcome.scratch.resize(plan->scratchBytes);
+  if (Error error = device.copyOut(outcome.scratch.data(), scratch, outcome.scratch.size()))
+    outcome.error = error.message();
   outcome.y.resize(y.size());
   if (Error error = device.copyOut(outcome.y.data(), yAt, y.size() * 4))
     outcome.error = error.message();
@@ -240,6 +245,15 @@ std::vector<int64_t> rowsOf(size_t number) {
   return {few[number % 4], some[number / 2 % 2], many[number % 3]};
 }
 
+/// The chip with wgmma, and rows of x for its schedule: parts of a slab of 128, one, one and a part.
+constexpr const char *kWgmma = "nvidia-sim:sm_90a";
+std::vector<int64_t> wideRowsOf(size_t number) {
+  if (fullTests())
+    return {65, 70, 128, 129, 200};
+  constexpr int64_t rows[] = {70, 65, 129};
+  return {rows[number % 3]};
+}
+
 class GPULinear : public testing::TestWithParam<const char *> {};
 } // namespace
 
@@ -276,6 +290,9 @@ TEST_P(GPULinear, MatchesReference) {
     if (StringRef(work.text).contains("low_rank") && StringRef(work.text).contains("rows<") && work.shape.k > 64)
       test.epilogue = LinearEpilogue::Gate;
     for (int64_t m : rowsOf(work.number))
+      compare(context, test, m, random);
+    test.target = kWgmma;
+    for (int64_t m : wideRowsOf(work.number))
       compare(context, test, m, random);
   });
 }
@@ -375,6 +392,17 @@ TEST(GPULinearLaunches, ColumnsAreSplitOverBlocks) {
   });
 }
 
+/// Every third scale, and the last of some rows, becomes zero; all scales of the first row do.
+static void zeroSomeScales(MLIRContext &context, Case &test) {
+  std::vector<uint8_t> &scales = test.weight.bytes[1];
+  size_t groups = scales.size() / 2 / test.n;
+  for (size_t i = 0; i < scales.size() / 2; ++i)
+    if (i < groups || i % 3 == 0 || (i % groups == groups - 1 && i / groups % 2))
+      putFloat(scales, Float16Type::get(&context), i, 0);
+  std::vector<ArrayRef<uint8_t>> views(test.weight.bytes.begin(), test.weight.bytes.end());
+  test.weight.values = decodeWeight(test.weight.term, {test.n, test.k}, views);
+}
+
 /// Scales of groups where a warp has two tiles: sums in units of the last one, also if that is zero. Codes in blocks,
 /// narrow blocks and rows; groups that are longer, as long and shorter than a piece of x.
 TEST(GPULinearLaunches, ScalesOfGroupsInPlace) {
@@ -386,20 +414,93 @@ TEST(GPULinearLaunches, ScalesOfGroupsInPlace) {
     std::mt19937 random(13);
     for (auto [n, k] : {Shape{37, 453}, Shape{32, 1024}}) {
       Case test{randomWeight(context, terms[begin], n, k, random), n, k};
-      // Every third scale, and the last of some rows, is zero; all scales of the first row are.
-      std::vector<uint8_t> &scales = test.weight.bytes[1];
-      size_t groups = scales.size() / 2 / n;
-      for (size_t i = 0; i < scales.size() / 2; ++i)
-        if (i < groups || i % 3 == 0 || (i % groups == groups - 1 && i / groups % 2))
-          putFloat(scales, Float16Type::get(&context), i, 0);
-      std::vector<ArrayRef<uint8_t>> views(test.weight.bytes.begin(), test.weight.bytes.end());
-      test.weight.values = decodeWeight(test.weight.term, {n, k}, views);
+      zeroSomeScales(context, test);
       test.multiprocessors = 1;
       Outcome outcome = compare(context, test, 40, random);
       ASSERT_EQ(outcome.counters.size(), 2u);
       EXPECT_NE(outcome.counters[1].kernel.find("_t2"), std::string::npos) << outcome.counters[1].kernel;
     }
   });
+}
+
+/// The same with wgmma: groups end where warps meet; some longer than what a warp requests together.
+TEST(GPULinearWide, ScalesOfGroups) {
+  const char *const terms[] = {"w4g128", "w4g128a", "w3g64", "w2g64", "#skim.planes<bits = 3, group = 128>", "w4g512"};
+  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    std::mt19937 random(14);
+    for (auto [n, k] : {Shape{37, 453}, Shape{32, 1024}}) {
+      Case test{randomWeight(context, terms[begin], n, k, random), n, k};
+      zeroSomeScales(context, test);
+      test.target = kWgmma;
+      Outcome outcome = compare(context, test, 70, random);
+      ASSERT_EQ(outcome.counters.size(), 2u);
+      EXPECT_NE(outcome.counters[1].kernel.find("wide_"), std::string::npos) << outcome.counters[1].kernel;
+      EXPECT_EQ(outcome.counters[1].bankConflicts(), 0u);
+    }
+  });
+}
+
+/// Blocks that share columns, two (the last one keeps its sums) and more; what is left behind whole spans is the
+/// last's. Every byte of the codes is read once a slab, in whole sectors.
+TEST(GPULinearWide, ColumnsAreSplitOverBlocks) {
+  const char *const terms[] = {"k3", "w4g128", "k4", "p2", "f16"};
+  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    std::mt19937 random(15);
+    for (auto [n, k, m, multiprocessors] :
+         {std::tuple<int64_t, int64_t, int64_t, int>{128, 2048, 70, 4}, {300, 1024 + 64 + 37, 140, 12}}) {
+      Case test{randomWeight(context, terms[begin], n, k, random), n, k};
+      test.target = kWgmma;
+      test.epilogue = LinearEpilogue::Add;
+      test.multiprocessors = multiprocessors;
+      Outcome outcome = compare(context, test, m, random);
+      ASSERT_EQ(outcome.grids.size(), 2u);
+      EXPECT_GE(outcome.grids[1][2], 2);
+      EXPECT_TRUE(StringRef(outcome.counters[1].kernel).starts_with("wide_")) << outcome.counters[1].kernel;
+      const sim::Counters &counters = outcome.counters[1];
+      EXPECT_EQ(counters.bankConflicts(), 0u);
+      if (n % 16)
+        continue;
+      const sim::BufferCounters *codes = counters.buffer("weight0");
+      EXPECT_EQ(codes->leastReads, outcome.grids[1][1]);
+      EXPECT_EQ(codes->mostReads, outcome.grids[1][1]);
+      for (const sim::OpCounters &op : counters.ops)
+        if (op.label == "weights")
+          EXPECT_EQ(op.sectors, op.idealSectors);
+    }
+  });
+}
+
+/// x as wgmma reads it: of each 8 rows and 32 columns four core matrices, of which row r is 16 bytes, the 16 words
+/// transposed as 4×4. Zeros behind the last column.
+TEST(GPULinearWide, PackedAsMatrices) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  prepareGPUEmission(context);
+  prepareSimulation(context);
+  std::mt19937 random(16);
+  constexpr int64_t n = 16, k = 70, m = 67, packed = 96;
+  Case test{randomWeight(context, "k3", n, k, random), n, k};
+  test.target = kWgmma;
+  std::vector<float> x = exactFloats(m * k, random);
+  Outcome outcome = simulate(context, test, m, x, exactFloats(n, random), x, 0);
+  ASSERT_EQ(outcome.error, "");
+  ASSERT_EQ(outcome.counters[0].kernel, "pack_k70_f16_matrices");
+  for (int64_t row = 0; row < m; ++row)
+    for (int64_t column = 0; column < packed; ++column) {
+      int64_t word = column % 32 / 2;
+      int64_t at =
+          (row / 8 * (packed / 32) + column / 32) * 512 + word % 4 * 128 + row % 8 * 16 + word / 4 * 4 + column % 2 * 2;
+      APFloat expected(column < k ? x[row * k + column] : 0.0f);
+      bool inexact;
+      expected.convert(APFloat::IEEEhalf(), APFloat::rmNearestTiesToEven, &inexact);
+      ASSERT_EQ(outcome.scratch[at] | outcome.scratch[at + 1] << 8, expected.bitcastToAPInt().getZExtValue())
+          << row << " " << column;
+    }
 }
 
 /// Linears on the same x, in several encodings and sizes, are one launch.
@@ -426,6 +527,11 @@ TEST(GPULinearLaunches, LinearsOnTheSameInputAreOneLaunch) {
     EXPECT_EQ(outcome.counters.size(), m == 1 ? 1u : 2u);
     test.epilogue = LinearEpilogue::Add;
     compare(context, test, m, random);
+    if (m != 12)
+      continue;
+    test.target = kWgmma;
+    outcome = compare(context, test, 75, random);
+    EXPECT_EQ(outcome.counters.size(), 2u);
   }
 }
 

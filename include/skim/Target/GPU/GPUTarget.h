@@ -21,6 +21,9 @@ struct GPUTarget {
   std::string features;      // for LLVM: the oldest PTX that has the chip, so that old drivers take it
   /// True for nvidia-sim: kernels run on the host.
   bool simulated = false;
+
+  /// True if a warpgroup can multiply with A in registers (`sm_90a` alone).
+  bool hasWgmma() const { return chip == "sm_90a"; }
 };
 
 /// The chips that there are, oldest first.

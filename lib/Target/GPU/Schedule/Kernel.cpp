@@ -166,7 +166,7 @@ std::string device::getOrCreateKernel(
     int64_t group = makeDecoder(piece.leaf, {piece.k, piece.bf16})->group();
     return group == 0 || group >= piece.k;
   });
-  if (all.xTiles >= 8 && (byRows || all.tiles > 1))
+  if (all.xTiles >= 8 && (byRows || all.tiles > 1 || schedule == "wide"))
     kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(1));
   if (launch.one && launch.resident)
     kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(static_cast<int32_t>(launch.resident)));

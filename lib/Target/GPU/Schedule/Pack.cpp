@@ -85,11 +85,14 @@ Values device::packedWords(DeviceBuilder &b, Value row, Value column, int64_t co
 }
 
 std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
-                                    const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled) {
+                                    const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled,
+                                    PackedLayout layout) {
   constexpr int64_t kThreads = 128;
   std::string name = "pack_k" + std::to_string(k) + (bf16 ? "_bf16" : "_f16") + source.name();
   if (scaled)
     name += "_scaled" + (plain || scaled > 1 ? std::to_string(scaled) + (plain ? "_plain" : "") : std::string());
+  if (layout == PackedLayout::Matrices)
+    name += "_matrices";
   OpBuilder::InsertionGuard guard(builder);
   DeviceBuilder b(builder, loc);
   SmallVector<Type> types;
@@ -105,13 +108,28 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
   RowSource::Block block = {module,     name,     kThreads, k, llvm::to_vector(arguments.take_front(own)),
                             b.blockY(), b.i32(1), 1,        {}};
   block.prepared = source.prepare(b, block);
-  Value first = b.mul(b.zeroExtend(b.blockY(), b.i64()), packedColumns(k));
+  // The row's begin: of its own, or of the first of eight with its place in their matrices.
+  bool matrices = layout == PackedLayout::Matrices;
+  Value row = b.blockY();
+  Value first =
+      b.mul(b.zeroExtend(matrices ? b.shrWord(row, 3) : row, b.i64()), packedColumns(k) * (matrices ? 16 : 2));
+  if (matrices)
+    first = b.add(first, b.zeroExtend(b.mul(b.andWord(row, 7), 16), b.i64()));
+  auto store = [&](const Values &words, Value to, Value column) {
+    if (!matrices)
+      return b.storeWords(words, b.element(to, column, half));
+    // Words 4t + j and 4t + j + 1 of the step are word t of two matrices.
+    Value word = b.shrWord(column, 1), step = b.mul(b.shrWord(column, 5), 512);
+    Value at = b.add(step, b.add(b.mul(b.andWord(word, 3), 128), b.andWord(word, 12)));
+    for (int64_t i = 0; i < 2; ++i)
+      b.store(words[static_cast<size_t>(i)], b.offset(b.offset(to, at), 128 * i));
+  };
   // Fours, so that a warp's requests are for consecutive bytes; both are on their way together.
   auto packFour = [&](const Values &x, Value column) {
     for (size_t i = own; i < arguments.size();) {
-      Value to = b.element(b.element(arguments[i], first, half), column, half);
       bool isPlain = plain && i == own;
-      b.storeWords(packColumns(b, x, isPlain ? Value() : arguments[i + 1], column, k, half), to);
+      store(packColumns(b, x, isPlain ? Value() : arguments[i + 1], column, k, half), b.offset(arguments[i], first),
+            column);
       i += isPlain ? 1 : 2;
     }
   };

@@ -99,46 +99,62 @@ Values Product::scaledPairs(DeviceBuilder &b, const KernelArguments &arguments, 
   return pairs;
 }
 
+int64_t Product::interval(int64_t columns) const {
+  return byGroups() ? std::gcd(group, columns) / kStepColumns : columns / kStepColumns;
+}
+
+Product::Group Product::groupAt(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
+                                Value column) const {
+  Group result;
+  Value index = byGroups() ? groupOf(b, column) : Value();
+  for (int h = 0; h < 2; ++h) {
+    result.zeros[h] = state.zeros[h];
+    if (index && own->hasZeros())
+      result.zeros[h] = own->zero(b, arguments.components, state.tile, h, index);
+    if (index)
+      result.scales[h] = own->scale(b, arguments.components, state.tile, h, index);
+  }
+  return result;
+}
+
+std::array<Values, 2> Product::pairs(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
+                                     const Group &group, const Decoder::Words &words, Value column) const {
+  std::array<Values, 2> result;
+  for (int h = 0; h < 2; ++h) {
+    Values zeros(group.zeros[h] ? 4 : 0, group.zeros[h]);
+    result[h] = scaling == Pairs ? scaledPairs(b, arguments, state, h, words[h], column)
+                                 : own->pairs(b, state.rows[h], zeros, words[h]);
+  }
+  return result;
+}
+
 Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, ArrayRef<State> states,
                            ArrayRef<ArrayRef<Decoder::Words>> steps, Value first, Fragment x,
                            ValueRange initial) const {
   auto count = static_cast<int64_t>(steps[0].size()), each = static_cast<int64_t>(initial.size() / states.size());
   // Blocks begin at multiples of their own width, so a common divisor of it and of the group ends both.
-  int64_t interval = byGroups() ? std::gcd(group, count * kStepColumns) / kStepColumns : count;
+  int64_t together = interval(count * kStepColumns);
   Values sums(initial);
-  for (int64_t begin = 0; begin < count; begin += interval) {
-    SmallVector<std::array<Values, 2>> zeros(states.size());
-    SmallVector<std::array<Value, 2>> scales(states.size());
-    Value index = byGroups() ? groupOf(b, b.add(first, begin * kStepColumns)) : Value();
-    for (auto [j, state] : llvm::enumerate(states))
-      for (int h = 0; h < 2; ++h) {
-        Value zero = state.zeros[h];
-        if (index && own->hasZeros())
-          zero = own->zero(b, arguments.components, state.tile, h, index);
-        if (zero)
-          zeros[j][h].assign(4, zero);
-        if (index)
-          scales[j][h] = own->scale(b, arguments.components, state.tile, h, index);
-      }
+  for (int64_t begin = 0; begin < count; begin += together) {
+    SmallVector<Group> groups;
+    for (const State &state : states)
+      groups.push_back(groupAt(b, arguments, state, b.add(first, begin * kStepColumns)));
     if (scaling == Units)
       for (size_t j = 0; j < states.size(); ++j)
-        changeUnits(b, MutableArrayRef(sums).slice(j * each, each), scales[j]);
+        changeUnits(b, MutableArrayRef(sums).slice(j * each, each), groups[j].scales);
     Values part = scaling == Sums ? Values(sums.size(), b.f32(0)) : sums;
-    for (int64_t step = begin; step < begin + interval; ++step) {
-      SmallVector<std::array<Values, 2>> pairs(states.size());
+    for (int64_t step = begin; step < begin + together; ++step) {
+      SmallVector<std::array<Values, 2>> decoded;
       for (auto [j, state] : llvm::enumerate(states))
-        for (int h = 0; h < 2; ++h)
-          pairs[j][h] = scaling == Pairs
-                            ? scaledPairs(b, arguments, state, h, steps[j][step][h], b.add(first, step * kStepColumns))
-                            : own->pairs(b, state.rows[h], zeros[j][h], steps[j][step][h]);
+        decoded.push_back(pairs(b, arguments, state, groups[j], steps[j][step], b.add(first, step * kStepColumns)));
       for (int64_t tile = 0; tile < signature.xTiles; ++tile) {
         Values columns = x(step, tile);
         for (size_t j = 0; j < states.size(); ++j) {
           auto sum = part.begin() + static_cast<int64_t>(j) * each + 4 * tile;
+          const auto &[upper, lower] = decoded[j];
           for (int64_t q = 0; q < 2; ++q) {
-            Values product =
-                b.mma(half(b), {pairs[j][0][2 * q], pairs[j][1][2 * q], pairs[j][0][2 * q + 1], pairs[j][1][2 * q + 1]},
-                      {columns[2 * q], columns[2 * q + 1]}, ArrayRef(sum, 4));
+            Values product = b.mma(half(b), {upper[2 * q], lower[2 * q], upper[2 * q + 1], lower[2 * q + 1]},
+                                   {columns[2 * q], columns[2 * q + 1]}, ArrayRef(sum, 4));
             std::copy(product.begin(), product.end(), sum);
           }
         }
@@ -148,7 +164,7 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
       sums = part;
     else
       for (auto [i, sum] : llvm::enumerate(sums))
-        sum = b.fma(part[i], scales[i / each][i / 2 % 2], sum);
+        sum = b.fma(part[i], groups[i / each].scales[i / 2 % 2], sum);
   }
   return sums;
 }

@@ -141,6 +141,22 @@ public:
   /// Sums of nothing: four a tile of x. Element 2h + c of tile j is row 8h + lane / 4, row of x 8j + 2(lane mod 4) + c.
   /// Where scales are applied in place, their units follow, of each row.
   Values zeros(DeviceBuilder &b) const;
+  /// Where scales go: there are none or one a row; to sums of whole steps; to those of all before; into the pairs.
+  enum Scaling { Rows, Sums, Units, Pairs };
+  Scaling scalesGoTo() const { return scaling; }
+  /// Steps that share a group, from any multiple of `columns` columns on.
+  int64_t interval(int64_t columns) const;
+  /// What there is once a group, or once a row: zero points (or null), scales of groups that go to sums (or null).
+  struct Group {
+    std::array<Value, 2> zeros, scales;
+  };
+  Group groupAt(DeviceBuilder &b, const KernelArguments &arguments, const State &state, Value column) const;
+  /// A step of the group, decoded: pairs of each row.
+  std::array<Values, 2> pairs(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
+                              const Group &group, const Decoder::Words &words, Value column) const;
+  /// Sums of a tile, and behind them their units, in units of other scales.
+  void changeUnits(DeviceBuilder &b, llvm::MutableArrayRef<Value> sums, std::array<Value, 2> scales) const;
+
   /// Adds the products of consecutive steps, the first of which begins at column `first` (i32).
   Values accumulate(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
                     llvm::ArrayRef<Decoder::Words> steps, Value first, Fragment x, mlir::ValueRange sums) const {
@@ -161,14 +177,11 @@ private:
   KernelSignature signature;
   std::unique_ptr<Decoder> own;
   int64_t group;
-  /// Where scales go: there are none or one a row; to sums of whole steps; to those of all before; into the pairs.
-  enum { Rows, Sums, Units, Pairs } scaling;
+  Scaling scaling;
   bool byGroups() const { return scaling == Sums || scaling == Units; }
 
   mlir::Type half(DeviceBuilder &b) const { return signature.bf16 ? b.bf16() : b.f16(); }
   Value groupOf(DeviceBuilder &b, Value column) const;
-  /// Sums of a tile, and behind them their units, in units of other scales.
-  void changeUnits(DeviceBuilder &b, llvm::MutableArrayRef<Value> sums, std::array<Value, 2> scales) const;
   Values scaledPairs(DeviceBuilder &b, const KernelArguments &arguments, const State &state, int half,
                      const Values &words, Value column) const;
 };
@@ -298,11 +311,35 @@ int64_t manySpans(const Decoder &decoder, int64_t k);
 /// Numbers of f32 in `partials` for each block.
 inline int64_t manyPartials(const KernelSignature &shape) { return 32 * shape.warps * 4 * shape.xTiles * shape.tiles; }
 
+/// Many rows of x on sm_90a: a warp takes a tile of rows and a block 128 rows of x, packed as matrices; grid
+/// (⌈tiles of the weight / warps⌉, ⌈m / 128⌉, splits). `warps` is a multiple of four.
+void emitWideKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments);
+inline constexpr int64_t kWideXTiles = 16;
+int64_t wideSharedBytes();
+/// Whether registers suffice for the sums of 16 warps. They do not with wide codes; nor with scales of short groups and
+/// others that cannot be applied in place: with sums for 64 rows of x there is nothing to be had over `many`.
+bool fitsWide(const Decoder &decoder, int64_t k);
+/// Units in which blocks can share its columns.
+int64_t wideSpans(const Decoder &decoder, int64_t k);
+
+/// How packed x lies.
+enum class PackedLayout {
+  Rows,    ///< [m, packedColumns(k)]
+  Matrices ///< as wgmma reads it: of each 8 rows, then each step, four core matrices of 128 bytes. Row r of 8 is at
+           ///< 16·r in all of them; of its 16 words of the step, number 4t + j is word t of matrix j
+};
+/// Bytes of `m` rows of it.
+inline int64_t packedBytes(PackedLayout layout, int64_t m, int64_t k) {
+  int64_t rows = layout == PackedLayout::Rows ? m : static_cast<int64_t>(llvm::alignTo(m, 8));
+  return rows * packedColumns(k) * 2;
+}
+
 /// Packs x for all schedules, once as it is (`plain`) and once for each of `scaled` vectors α: y[m, packedColumns(k)] =
 /// x[m, k]·alpha[k] in f16 or bf16, zeros behind column k. Arguments: the source's, then of each packing its memory and
 /// α. A block of 128 lanes takes 1024 columns; grid (⌈packedColumns(k) / 1024⌉, m).
 std::string getOrCreatePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
-                            const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled);
+                            const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled,
+                            PackedLayout layout);
 
 /// Numbers as packed x has them: rounded, and in f16 never infinite.
 mlir::Value narrowed(DeviceBuilder &b, mlir::Value x, mlir::Type half);
