@@ -135,7 +135,7 @@ Squares Tuner::prepareLayer(const PartLayer &layer, TunableWeight &weight, const
       Squares row;
       for (int64_t at = values.rowOf(stored) * layer.columns, end = at + layer.columns; at < end; ++at)
         row += {(double(decoded[at]) - exact[at]) * (double(decoded[at]) - exact[at]), double(exact[at]) * exact[at]};
-      errors[values.numSets() == 1 ? 0 : stored] += row.errors;
+      errors[values.setOf(stored)] += row.errors;
       sum += row;
     }
     const int64_t rowsOfSet = values.numRows() / std::max<int64_t>(1, values.numSets());

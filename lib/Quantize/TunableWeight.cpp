@@ -78,7 +78,7 @@ TunablePart TunablePart::uniform(const QuantizedMatrix &matrix, const UniformFor
 void TunablePart::decode(int64_t begin, int64_t end, const float *alpha, float *weight) const {
   for (int64_t n = begin; n < end; ++n) {
     const uint8_t *code = codes.data() + n * columns;
-    const float *value = parameters.data() + (shared ? 0 : n * perRow);
+    const float *value = parameters.data() + setOf(n) * perRow;
     float *out = weight + int64_t(rows[n]) * columns;
     if (isCodebook)
       for (int64_t k = 0; k < columns; ++k)

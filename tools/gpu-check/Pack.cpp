@@ -142,7 +142,7 @@ static Error addLaunches(OpBuilder &builder, gpu::GPUModuleOp module, const GPUT
 static std::vector<DeviceFigures> devicesOf(const GPUTarget &target, const Options &options) {
   std::vector<DeviceFigures> devices;
   for (const DeviceFigures &figures : device::deviceTable())
-    if (figures.chip == target.chip && !options.noModel)
+    if (figures.runs(target.chip) && !options.noModel)
       devices.push_back(figures);
   return devices;
 }

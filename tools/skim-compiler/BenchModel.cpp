@@ -181,7 +181,7 @@ Error tool::benchModel(const BenchModelOptions &options) {
   Expected<DeviceFigures> device = device::findDevice(options.gpu.empty() ? target->chip : options.gpu);
   if (!device)
     return device.takeError();
-  if (device->chip != StringRef(target->chip).rtrim('a'))
+  if (!device->runs(target->chip))
     return fail("device of another target", "--gpu", "one of " + target->chip, device->key + ", " + device->chip);
   DialectRegistry registry;
   registerAllDialects(registry);

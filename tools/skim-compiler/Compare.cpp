@@ -8,6 +8,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "ChildProcess.h"
 #include "Command.h"
 #include "skim/Support/AtomicOutput.h"
 #include "skim/Support/PackageManifest.h"
@@ -43,8 +44,6 @@ struct Options {
 class Comparison {
 public:
   explicit Comparison(const Options &options) : options(options) {
-    std::error_code code;
-    programs = std::filesystem::read_symlink("/proc/self/exe", code).parent_path().string();
     for (const std::string &text : options.eval) {
       std::string name = llvm::sys::path::filename(text).str();
       bool taken = std::count_if(options.eval.begin(), options.eval.end(), [&](const std::string &other) {
@@ -58,7 +57,9 @@ public:
 private:
   /// Runs a program; its standard output goes to `output`. If it fails: its last line of errors.
   std::optional<std::string> execute(const std::string &path, const std::vector<std::string> &arguments,
-                                     const std::string &output) const;
+                                     const std::string &output) const {
+    return runChild(path, arguments, output, options.output + "/last.log");
+  }
   /// The same of one of ours, as an error.
   Error call(const std::string &program, std::vector<std::string> arguments, const std::string &output);
   /// The statistics file of a method, calibrated where there is none yet.
@@ -76,7 +77,8 @@ private:
   bool draw();
 
   const Options &options;
-  std::string programs, base;
+  const std::string programs = programFolder();
+  std::string base;
   std::set<std::string> made;
   std::vector<std::string> texts; // what the columns are called
   Json rows = Json::array();
@@ -87,24 +89,6 @@ private:
 /// the target by at most this, so that it never has less than what it is
 /// compared with, except where it has nothing there.
 static constexpr double kBaselineAllowance = 0.14;
-
-std::optional<std::string> Comparison::execute(const std::string &path, const std::vector<std::string> &arguments,
-                                               const std::string &output) const {
-  std::string log = options.output + "/last.log", reason;
-  std::vector<llvm::StringRef> words = {path};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(), llvm::StringRef(output), llvm::StringRef(log)};
-  // Redirection writes over what is there without cutting it off.
-  llvm::sys::fs::remove(log);
-  if (!output.empty())
-    llvm::sys::fs::remove(output);
-  if (llvm::sys::ExecuteAndWait(path, words, std::nullopt, redirects, 0, 0, &reason) == 0)
-    return std::nullopt;
-  if (auto buffer = llvm::MemoryBuffer::getFile(log))
-    if (llvm::StringRef text = (*buffer)->getBuffer().rtrim(); !text.empty())
-      reason = text.rsplit('\n').second.empty() ? text.str() : text.rsplit('\n').second.str();
-  return reason;
-}
 
 Error Comparison::call(const std::string &program, std::vector<std::string> arguments, const std::string &output) {
   std::optional<std::string> failed = execute(programs + "/" + program, arguments, output);

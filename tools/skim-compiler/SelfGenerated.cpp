@@ -2,6 +2,7 @@
 
 #include "SelfGenerated.h"
 
+#include "ChildProcess.h"
 #include "Command.h"
 #include "skim/Pipelines/Build.h"
 #include "skim/Support/MappedFile.h"
@@ -29,25 +30,6 @@ struct TemporaryFolder {
   std::string file(const char *name) const { return (path + "/" + name).str(); }
 };
 } // namespace
-
-/// Runs `skim arguments`, standard output to `output`.
-static Error runSkim(const std::vector<std::string> &arguments, const std::string &output, const std::string &log) {
-  std::error_code code;
-  std::string program = (std::filesystem::read_symlink("/proc/self/exe", code).parent_path() / "skim").string();
-  std::vector<llvm::StringRef> words = {program};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(), llvm::StringRef(output), llvm::StringRef(log)};
-  // Redirection writes over what is there without cutting it off.
-  llvm::sys::fs::remove(output);
-  llvm::sys::fs::remove(log);
-  std::string detail;
-  if (llvm::sys::ExecuteAndWait(program, words, std::nullopt, redirects, 0, 0, &detail) == 0)
-    return Error::success();
-  if (auto buffer = llvm::MemoryBuffer::getFile(log))
-    if (llvm::StringRef text = (*buffer)->getBuffer().rtrim(); !text.empty())
-      detail = text.rsplit('\n').second.empty() ? text.str() : text.rsplit('\n').second.str();
-  return fail("generating text failed", "skim run", "", detail);
-}
 
 Expected<std::vector<std::vector<int32_t>>> skim::tool::generateSequences(const CalibrateModelOptions &options) {
   TemporaryFolder folder;
@@ -84,11 +66,13 @@ Expected<std::vector<std::vector<int32_t>>> skim::tool::generateSequences(const 
     uint64_t seed = options.seed * 1000003u + static_cast<uint64_t>(i) + 1;
     int64_t first =
         begin && *begin >= 0 ? *begin : static_cast<int64_t>(seed * 0x9E3779B97F4A7C15u >> 33) % *vocabulary;
-    if (Error error = runSkim({"run", build.output, "--token-ids", std::to_string(first), "--tokens",
-                               std::to_string(length - 1), "--temperature", "1", "--seed", std::to_string(seed),
-                               "--threads", std::to_string(options.calibrate.threads)},
-                              folder.file("ids"), folder.file("log")))
-      return error;
+    if (std::optional<std::string> failed =
+            runChild(programFolder() + "/skim",
+                     {"run", build.output, "--token-ids", std::to_string(first), "--tokens", std::to_string(length - 1),
+                      "--temperature", "1", "--seed", std::to_string(seed), "--threads",
+                      std::to_string(options.calibrate.threads)},
+                     folder.file("ids"), folder.file("log")))
+      return fail("generating text failed", "skim run", "", *failed);
     Expected<std::string> text = readTextFile(folder.file("ids"));
     if (!text)
       return text.takeError();

@@ -34,6 +34,7 @@ public:
   /// How many of them a stored row has, and how many sets of them there are.
   int64_t valuesPerRow() const { return perRow; }
   int64_t numSets() const { return shared ? 1 : numRows(); }
+  int64_t setOf(int64_t stored) const { return shared ? 0 : stored; }
   int64_t numRows() const { return static_cast<int64_t>(rows.size()); }
   /// Where a stored row lies in the weight.
   int64_t rowOf(int64_t stored) const { return rows[stored]; }

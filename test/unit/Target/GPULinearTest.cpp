@@ -403,44 +403,38 @@ static void zeroSomeScales(MLIRContext &context, Case &test) {
   test.weight.values = decodeWeight(test.weight.term, {test.n, test.k}, views);
 }
 
-/// Scales of groups where a warp has two tiles: sums in units of the last one, also if that is zero. Codes in blocks,
-/// narrow blocks and rows; groups that are longer, as long and shorter than a piece of x.
-TEST(GPULinearLaunches, ScalesOfGroupsInPlace) {
-  const char *const terms[] = {"w4g128", "w4g128a", "w3g64", "w2g64", "#skim.planes<bits = 3, group = 128>", "w4g256"};
-  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
+/// Products of m rows of x and weights with scales of groups, some zero; `prepare` chooses the schedule, `kernel` is in
+/// its name.
+static void checkScalesOfGroups(ArrayRef<const char *> terms, int64_t m, unsigned seed, const char *kernel,
+                                function_ref<void(Case &)> prepare) {
+  parallelFor(terms.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
     MLIRContext context(MLIRContext::Threading::DISABLED);
     prepareGPUEmission(context);
     prepareSimulation(context);
-    std::mt19937 random(13);
+    std::mt19937 random(seed);
     for (auto [n, k] : {Shape{37, 453}, Shape{32, 1024}}) {
       Case test{randomWeight(context, terms[begin], n, k, random), n, k};
       zeroSomeScales(context, test);
-      test.multiprocessors = 1;
-      Outcome outcome = compare(context, test, 40, random);
+      prepare(test);
+      Outcome outcome = compare(context, test, m, random);
       ASSERT_EQ(outcome.counters.size(), 2u);
-      EXPECT_NE(outcome.counters[1].kernel.find("_t2"), std::string::npos) << outcome.counters[1].kernel;
+      EXPECT_NE(outcome.counters[1].kernel.find(kernel), std::string::npos) << outcome.counters[1].kernel;
+      EXPECT_EQ(outcome.counters[1].bankConflicts(), 0u) << terms[begin];
     }
   });
 }
 
+/// Where a warp has two tiles: sums in units of the last scale, also if that is zero. Codes in blocks, narrow blocks
+/// and rows; groups that are longer, as long and shorter than a piece of x.
+TEST(GPULinearLaunches, ScalesOfGroupsInPlace) {
+  checkScalesOfGroups({"w4g128", "w4g128a", "w3g64", "w2g64", "#skim.planes<bits = 3, group = 128>", "w4g256"}, 40, 13,
+                      "_t2", [](Case &test) { test.multiprocessors = 1; });
+}
+
 /// The same with wgmma: groups end where warps meet; some longer than what a warp requests together.
 TEST(GPULinearWide, ScalesOfGroups) {
-  const char *const terms[] = {"w4g128", "w4g128a", "w3g64", "w2g64", "#skim.planes<bits = 3, group = 128>", "w4g512"};
-  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
-    std::mt19937 random(14);
-    for (auto [n, k] : {Shape{37, 453}, Shape{32, 1024}}) {
-      Case test{randomWeight(context, terms[begin], n, k, random), n, k};
-      zeroSomeScales(context, test);
-      test.target = kWgmma;
-      Outcome outcome = compare(context, test, 70, random);
-      ASSERT_EQ(outcome.counters.size(), 2u);
-      EXPECT_NE(outcome.counters[1].kernel.find("wide_"), std::string::npos) << outcome.counters[1].kernel;
-      EXPECT_EQ(outcome.counters[1].bankConflicts(), 0u);
-    }
-  });
+  checkScalesOfGroups({"w4g128", "w4g128a", "w3g64", "w2g64", "#skim.planes<bits = 3, group = 128>", "w4g512"}, 70, 14,
+                      "wide_", [](Case &test) { test.target = kWgmma; });
 }
 
 /// Blocks that share columns, two (the last one keeps its sums) and more; what is left behind whole spans is the

@@ -36,6 +36,8 @@ struct DeviceFigures {
   double mmaLatency;                              ///< clocks of an m16n8k16 that waits for another
   double node;                                    ///< seconds from one kernel of a graph to the next that needs it
 
+  /// Whether code for a chip, `sm_90` or `sm_90a`, runs there.
+  bool runs(std::string_view chipOfCode) const { return chipOfCode == chip || chipOfCode == chip + "a"; }
   /// Bytes a second that a kernel can read.
   double readBandwidth() const { return bandwidth * readShare; }
 };

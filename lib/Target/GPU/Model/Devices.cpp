@@ -120,13 +120,11 @@ const std::vector<DeviceFigures> &device::deviceTable() {
 }
 
 Expected<DeviceFigures> device::findDevice(std::string_view chipOrKey) {
-  std::string chip(chipOrKey), known;
-  if (chip == "sm_90a")
-    chip = "sm_90";
+  std::string known;
   for (const DeviceFigures &figures : deviceTable()) {
-    if (figures.chip == chip || figures.key == chip)
+    if (figures.runs(chipOrKey) || figures.key == chipOrKey)
       return figures;
     known += (known.empty() ? "" : ", ") + figures.key;
   }
-  return fail("unknown device", "", "one of " + known, chip);
+  return fail("unknown device", "", "one of " + known, std::string(chipOrKey));
 }
