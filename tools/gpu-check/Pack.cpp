@@ -206,7 +206,7 @@ static Error packStep(MLIRContext &context, const Options &options, const GPUTar
     return fail("cannot fuse model", "a LLaMA in " + shape.format);
   Json predicted = Json::object();
   for (const DeviceFigures &figures : devicesOf(target, options)) {
-    Expected<device::ModelledLaunches> launches = device::modelStep(**model, target, figures, 1, tokens);
+    Expected<device::ModelledLaunches> launches = device::modelStep(**model, target, figures, {.context = tokens});
     if (!launches)
       return launches.takeError();
     predicted[figures.key] = predictionJson(*launches);

@@ -159,5 +159,8 @@ void skim::tool::addBench(CLI::App &app, Action &action) {
   command->add_option("--context", options->context, "tokens in the caches of a modelled step")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command->add_option("--prompt", options->prompt, "new tokens of each sequence in a modelled step, of these")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "one JSON object on standard output");
 }

@@ -31,7 +31,7 @@ struct Modelled {
   Json facts;        ///< what was modelled
   std::string title; ///< the same for people
   int64_t rows;
-  bool step;
+  enum { Kernel, Decode, Prefill } kind;
   ModelledLaunches launches;
 };
 } // namespace
@@ -81,7 +81,7 @@ static void printLaunches(const ModelledLaunches &launches) {
 }
 
 static void report(const std::vector<Modelled> &all, const DeviceFigures &device, bool json) {
-  Json kernels = Json::array(), decode = Json::array();
+  Json kinds[] = {Json::array(), Json::array(), Json::array()};
   if (!json)
     std::printf("%s (%s), predicted, nothing measured; reads %.0f GB/s\n", device.name.c_str(), device.chip.c_str(),
                 device.readBandwidth() * 1e-9);
@@ -92,7 +92,7 @@ static void report(const std::vector<Modelled> &all, const DeviceFigures &device
       std::printf("%s\n", one.title.c_str());
       printLaunches(one.launches);
       std::printf("  all: %.2f us, %.1f MB, %.0f%% of bandwidth", time, one.launches.memoryBytes * 1e-6, 100 * share);
-      if (one.step)
+      if (one.kind != Modelled::Kernel)
         std::printf(", %.1f tokens/s; compiled in %.1f s", perSecond, one.launches.seconds);
       std::printf("\n");
       continue;
@@ -106,18 +106,20 @@ static void report(const std::vector<Modelled> &all, const DeviceFigures &device
                   {"fraction_of_bandwidth", share},
                   {"compile_seconds", one.launches.seconds},
                   {"launches", std::move(launches)}});
-    if (one.step)
+    if (one.kind != Modelled::Kernel)
       entry.update({{"tokens_per_s", perSecond}});
-    (one.step ? decode : kernels).push_back(std::move(entry));
+    kinds[one.kind].push_back(std::move(entry));
   }
   if (!json)
     return;
+  const auto &[kernels, decode, prefill] = kinds;
   Json result = {{"device", device.name},
                  {"chip", device.chip},
                  {"predicted", true},
                  {"read_bandwidth_gbps", device.readBandwidth() * 1e-9},
                  {"kernels", kernels},
                  {"decode", decode},
+                 {"prefill", prefill},
                  {"prefill_tokens_per_s", nullptr},
                  {"decode_tokens_per_s", nullptr},
                  {"bytes_per_token", nullptr}};
@@ -125,6 +127,8 @@ static void report(const std::vector<Modelled> &all, const DeviceFigures &device
     result["decode_tokens_per_s"] = decode[0]["tokens_per_s"];
     result["bytes_per_token"] = decode[0]["bytes"];
   }
+  if (!prefill.empty())
+    result["prefill_tokens_per_s"] = prefill[0]["tokens_per_s"];
   std::printf("%s\n", dumpJson(result).c_str());
 }
 
@@ -135,17 +139,20 @@ static Error addSteps(ModuleOp model, const std::string &title, const Json &fact
   buildFusePipeline(manager, "f32");
   if (failed(manager.run(model)))
     return fail("cannot fuse model", title);
-  for (int64_t rows : options.batches) {
+  for (int64_t sequences : options.batches) {
     device::ModelOptions how;
     how.wholeStep = options.wholeStep;
-    Expected<ModelledLaunches> launches = modelStep(model, target, device, rows, options.context, how);
+    Expected<ModelledLaunches> launches =
+        modelStep(model, target, device, {sequences, options.prompt, options.context}, how);
     if (!launches)
       return launches.takeError();
     Json entry = facts;
-    entry.update({{"batch", rows}, {"context", options.context}});
-    all.push_back({entry,
-                   title + ", " + std::to_string(rows) + " sequences, " + std::to_string(options.context) + " tokens",
-                   rows, true, std::move(*launches)});
+    entry.update({{"batch", sequences}, {"prompt", options.prompt}, {"context", options.context}});
+    std::string what = title + ", " + std::to_string(sequences) + " sequences, ";
+    if (options.prompt > 1)
+      what += std::to_string(options.prompt) + " new ones of ";
+    all.push_back({entry, what + std::to_string(options.context) + " tokens", sequences * options.prompt,
+                   options.prompt > 1 ? Modelled::Prefill : Modelled::Decode, std::move(*launches)});
   }
   return Error::success();
 }
@@ -230,7 +237,7 @@ Error tool::benchModel(const BenchModelOptions &options) {
       all.push_back({{{"format", format}, {"mode", mode}, {"n", n}, {"k", k}, {"batch", rows}},
                      format + " " + options.shape + ", " + mode + ", " + std::to_string(rows) + " rows",
                      rows,
-                     false,
+                     Modelled::Kernel,
                      std::move(*launches)});
     }
   }

@@ -16,7 +16,7 @@ struct BenchModelOptions {
   std::string package, shape, llama, target, gpu, activations, head = "f16";
   std::vector<std::string> formats;
   std::vector<int64_t> batches = {1};
-  int64_t cacheHeads = 0, vocabulary = 32000, context = 512;
+  int64_t cacheHeads = 0, vocabulary = 32000, context = 512, prompt = 1;
   bool json = false;
   bool wholeStep = false; ///< see ModelOptions
 };

@@ -9,7 +9,9 @@
 //     "sampling": [ launches ] }
 // The variant with the fewest rows that suffice runs. Blocks x = 0: one for each
 // row, of the wanted rows if `wanted`; such launches are left out where nobody
-// wants rows. Arguments: `scratch` and `logits` (pointers, `offset` bytes on),
+// wants rows. x = −n: of each sequence ⌈length / n⌉. A launch with "lengths":
+// [least, most] is left out of steps of other lengths; most = 0: none is too
+// long. Arguments: `scratch` and `logits` (pointers, `offset` bytes on),
 // `weight` number `value`, `tokens`, `start`, `count`, `wanted`, `caches`,
 // `capacity` (the pointers of skim_step_args), `rows`, `wanted_rows`, `length`
 // and `number` (i32).
@@ -64,9 +66,10 @@ struct LaunchList {
   };
   struct Launch {
     std::string kernel;
-    std::array<uint32_t, 3> grid;
+    std::array<int64_t, 3> grid;
     uint32_t threads, shared;
     bool wanted;
+    int64_t leastLength = 1, mostLength = 0; ///< 0: any
     std::vector<Argument> arguments;
   };
   struct Variant {
@@ -95,8 +98,8 @@ struct LaunchValues {
   static bool isPointer(LaunchList::Source source) { return source < LaunchList::Source::Rows; }
   /// An address, or a number whose low 32 bits count.
   uint64_t of(const LaunchList::Argument &argument) const;
-  /// Blocks in x; 0: the launch is left out.
-  uint32_t blocks(const LaunchList::Launch &launch) const;
+  /// Blocks; x = 0: the launch is left out.
+  std::array<uint32_t, 3> grid(const LaunchList::Launch &launch) const;
 };
 
 /// A weight as the package maps it, aligned to 64.

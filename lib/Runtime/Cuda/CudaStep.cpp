@@ -214,14 +214,13 @@ void CudaStep::describe(const skim_step_args &args, std::span<const SampleState>
 Error CudaStep::launch(std::span<const LaunchList::Launch> launches, const LaunchValues &values) {
   std::vector<uint64_t> arguments;
   for (const LaunchList::Launch &one : launches) {
-    uint32_t blocks = values.blocks(one);
-    if (blocks == 0)
+    std::array<uint32_t, 3> grid = values.grid(one);
+    if (grid[0] == 0)
       continue;
     arguments.clear();
     for (const LaunchList::Argument &argument : one.arguments)
       arguments.push_back(values.of(argument));
-    if (Error error = context->launch(functions.find(one.kernel)->second, {blocks, one.grid[1], one.grid[2]},
-                                      one.threads, one.shared, arguments))
+    if (Error error = context->launch(functions.find(one.kernel)->second, grid, one.threads, one.shared, arguments))
       return error;
   }
   return Error::success();

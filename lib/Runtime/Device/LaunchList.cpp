@@ -74,7 +74,16 @@ struct Parser {
       return;
     }
     for (size_t i = 0; i < 3; ++i)
-      launch.grid[i] = static_cast<uint32_t>(take(grid[i].integer(i == 0 ? 0 : 1, i == 0 ? INT32_MAX : 65535)));
+      launch.grid[i] = take(grid[i].integer(i == 0 ? -65535 : 1, i == 0 ? INT32_MAX : 65535));
+    if (value.find("lengths")) {
+      std::vector<JsonCursor> lengths = elements(value, "lengths");
+      if (!error && lengths.size() != 2)
+        error = value.mismatch("a least and a most length");
+      if (error)
+        return;
+      launch.leastLength = take(lengths[0].integer(1, INT32_MAX));
+      launch.mostLength = take(lengths[1].integer(0, INT32_MAX));
+    }
     for (const JsonCursor &element : arguments)
       argument(element, launch);
     launches.push_back(std::move(launch));
@@ -139,7 +148,13 @@ uint64_t LaunchValues::of(const LaunchList::Argument &argument) const {
   }
 }
 
-uint32_t LaunchValues::blocks(const LaunchList::Launch &launch) const {
-  int64_t own = launch.wanted ? wantedRows : rows;
-  return own == 0 ? 0 : launch.grid[0] ? launch.grid[0] : static_cast<uint32_t>(own);
+std::array<uint32_t, 3> LaunchValues::grid(const LaunchList::Launch &launch) const {
+  auto [x, y, z] = launch.grid;
+  if (x == 0)
+    x = launch.wanted ? wantedRows : rows;
+  else if (x < 0)
+    x = rows / length * ((length - x - 1) / -x);
+  bool isLeftOut = (launch.wanted && wantedRows == 0) || length < launch.leastLength ||
+                   (launch.mostLength && length > launch.mostLength);
+  return {isLeftOut ? 0 : static_cast<uint32_t>(x), static_cast<uint32_t>(y), static_cast<uint32_t>(z)};
 }

@@ -32,8 +32,7 @@ Expected<std::unique_ptr<SimulatedStep>> SimulatedStep::create(std::unique_ptr<M
 
 Error SimulatedStep::launch(std::span<const LaunchList::Launch> launches, const LaunchValues &values) {
   for (const LaunchList::Launch &one : launches) {
-    LaunchShape shape{one.grid, {one.threads, 1, 1}, one.shared};
-    shape.grid[0] = values.blocks(one);
+    LaunchShape shape{values.grid(one), {one.threads, 1, 1}, one.shared};
     if (shape.grid[0] == 0)
       continue;
     std::vector<Argument> arguments;

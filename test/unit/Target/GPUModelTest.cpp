@@ -393,7 +393,7 @@ TEST_F(GPULaunches, Step) {
   ModelOptions options;
   options.assemble = false;
   options.sample = 0; // no launch is large
-  auto launches = modelStep(**model, *target, device, 1, 64, options);
+  auto launches = modelStep(**model, *target, device, {.context = 64}, options);
   ASSERT_TRUE(bool(launches)) << launches.message();
   double weights = 512 * (512 + 2 * 256 + 512 + 3 * 1024);
   double linears = shape.layers * weights * (4 + 16.0 / 128) / 8, head = 1024 * 512 * 2;
@@ -409,7 +409,7 @@ TEST_F(GPULaunches, Step) {
   EXPECT_NEAR(sum, launches->microseconds, 1e-6);
   EXPECT_GT(launches->share(device), 0);
   EXPECT_LT(launches->share(device), 1);
-  EXPECT_NE(modelStep(**model, *target, device, 65, 64, options).message().find("cannot model step"),
+  EXPECT_NE(modelStep(**model, *target, device, {.sequences = 257, .context = 64}, options).message().find("cannot model step"),
             std::string::npos);
 }
 

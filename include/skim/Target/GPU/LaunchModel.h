@@ -50,10 +50,14 @@ Expected<ModelledLaunches> modelLinear(mlir::MLIRContext &context, const GPUTarg
                                        WeightEncoding term, int64_t n, int64_t k, int64_t m, const std::string &mode,
                                        const ModelOptions &options = {});
 
-/// A step of `rows` sequences with a token each and `context` tokens in their
-/// caches. `model` is what generateStep takes; it is left as it is.
+/// What a step is given.
+struct StepShape {
+  int64_t sequences = 1, length = 1; ///< new tokens of each, all valid; the last one's logits are wanted
+  int64_t context = 512;             ///< tokens in each one's caches behind the step, these included
+};
+/// `model` is what generateStep takes; it is left as it is.
 Expected<ModelledLaunches> modelStep(mlir::ModuleOp model, const GPUTarget &target, const DeviceFigures &device,
-                                     int64_t rows, int64_t context, const ModelOptions &options = {});
+                                     const StepShape &shape, const ModelOptions &options = {});
 
 /// A LLaMA by its figures, to be modelled without weights.
 struct LlamaShape {

@@ -113,7 +113,7 @@ Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTa
 }
 
 Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &target, const DeviceFigures &device,
-                                             int64_t rows, int64_t context, const ModelOptions &options) {
+                                             const StepShape &shape, const ModelOptions &options) {
   prepareSimulation(*model.getContext());
   OwningOpRef<ModuleOp> code;
   auto begin = std::chrono::steady_clock::now();
@@ -126,9 +126,13 @@ Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &ta
       return ptx.takeError();
   }
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  if (rows < 1 || rows > program->maxRows || context < 1)
-    return fail("cannot model step", "", "1 to " + std::to_string(program->maxRows) + " rows and a context",
-                std::to_string(rows) + " rows, a context of " + std::to_string(context));
+  auto [sequences, length, context] = shape;
+  int64_t most = program->maxRows;
+  if (sequences < 1 || sequences > most || length < 1 || length > most || sequences * length > most || context < length)
+    return fail("cannot model step", "", "1 to " + std::to_string(most) + " rows and a context that has them",
+                std::to_string(sequences) + " sequences of " + std::to_string(length) + " tokens, a context of " +
+                    std::to_string(context));
+  int64_t rows = sequences * length;
   // Only the kernels of the variant that runs.
   Expected<Json> launches = parseJson(program->launches, "launches");
   if (!launches)
@@ -161,15 +165,15 @@ Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &ta
   int64_t perToken = 0;
   for (const ProgramCache &cache : program->caches)
     perToken += cache.heads * cache.dim * cache.bytesPerElement;
-  std::vector<int32_t> tokens(static_cast<size_t>(rows)), start(tokens.size(), static_cast<int32_t>(context - 1)),
-      count(tokens.size(), 1), wanted(tokens.size());
-  std::vector<int64_t> capacities(tokens.size(), context);
+  std::vector<int32_t> tokens(static_cast<size_t>(rows)), start(sequences, static_cast<int32_t>(context - length)),
+      count(sequences, static_cast<int32_t>(length)), wanted;
+  std::vector<int64_t> capacities(sequences, context);
   std::vector<void *> caches;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    wanted[i] = static_cast<int32_t>(i);
+  for (int64_t i = 0; i < sequences; ++i) {
+    wanted.push_back(static_cast<int32_t>((i + 1) * length - 1));
     caches.push_back(zeros(perToken * context));
   }
-  void *logits = zeros(rows * program->vocabulary * 4);
+  void *logits = zeros(sequences * program->vocabulary * 4);
   for (const auto &page : pages)
     if (!page->data())
       return fail("too large to model", "", "room for the weights in the address space");
@@ -208,12 +212,12 @@ Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &ta
     return Error::success();
   };
   skim_step_args args = {};
-  args.batch = rows;
-  args.length = 1;
+  args.batch = sequences;
+  args.length = length;
   args.tokens = tokens.data();
   args.start = start.data();
   args.count = count.data();
-  args.num_rows = rows;
+  args.num_rows = sequences;
   args.rows = wanted.data();
   args.caches = caches.data();
   args.capacity = capacities.data();

@@ -5,13 +5,12 @@
 // decoding). A few lanes share a key, 16 bytes each, so that a warp reads whole
 // lines; each such group keeps a running maximum and sum (online softmax; Milakov
 // and Gimelshein 2018) and its part of the outputs. They are put together by
-// shuffles in a warp, then over the warps in shared memory. Parts of the keys are
-// put together by the block of a head that is done last, in their order, so that
-// results do not depend on which that is (as in Schedule/Few.cpp).
+// shuffles in a warp, then over the warps in shared memory. PrefillKernel.cpp is
+// for many rows of a sequence.
 //
 //===----------------------------------------------------------------------===//
 
-#include "KernelValues.h"
+#include "KeyParts.h"
 #include "skim/Target/GPU/Linear.h"
 
 #include <numeric>
@@ -29,8 +28,6 @@ static constexpr int64_t kKeysAtOnce = 2;
 static constexpr int64_t kMostNumbers = 96;
 /// Fewer keys are not worth a block of their own.
 static constexpr int64_t kKeysOfBlock = 32;
-/// Score before the first key: e to its power is 0, and differences stay finite.
-static constexpr double kNoScore = -1e30;
 
 namespace {
 /// How lanes share the work.
@@ -51,26 +48,11 @@ struct Shape {
   int64_t queries, blocks;      // queries of a block; blocks that share a head of keys
 };
 
-class AttentionKernel {
+class AttentionKernel : AttentionArguments {
 public:
   AttentionKernel(StepBuilder &b, const AttentionSpec &spec, ArrayRef<BlockArgument> a, Value shared)
-      : b(b), spec(spec), shape(spec), shared(shared) {
-    query = a[0];
-    queryStride = a[1];
-    out = a[2];
-    outStride = a[3];
-    caches = a[4];
-    capacities = a[5];
-    length = a[8];
-    keyPrefix = a[9];
-    valuePrefix = a[10];
-    if (spec.splits > 1) {
-      parts = a[11];
-      stats = a[12];
-      counters = a[13];
-    }
+      : AttentionArguments(b, spec, a), shape(spec), shared(shared) {
     row = b.blockX();
-    split = b.blockZ();
     Value place = b.blockY();
     keyHead = b.div(place, shape.blocks);
     int64_t sharing = spec.heads / spec.keyHeads;
@@ -82,15 +64,11 @@ public:
     }
     sequence = b.div(row, length);
     Value index = b.rem(row, length);
-    Value end = b.add(b.add(b.number(a[6], sequence), index), 1), begin = b.i32(0);
+    Value end = b.add(b.add(b.number(starts, sequence), index), 1), begin = b.i32(0);
     if (spec.window)
       begin = b.max(begin, b.sub(end, b.i32(spec.window)));
-    Value each = b.sub(end, begin);
-    if (spec.splits > 1)
-      each = b.max(b.i32(kKeysOfBlock), b.div(b.add(each, spec.splits - 1), spec.splits));
-    from = b.add(begin, b.mul(split, each));
-    to = b.min(end, b.add(from, each));
-    inside = b.bitAnd(b.less(index, b.number(a[7], sequence)), b.less(from, to));
+    std::tie(from, to) = partOf(begin, end, 1, kKeysOfBlock);
+    inside = b.bitAnd(b.less(index, b.number(counts, sequence)), b.less(from, to));
   }
 
   void emit() {
@@ -100,12 +78,8 @@ public:
   }
 
 private:
-  StepBuilder &b;
-  const AttentionSpec &spec;
   Shape shape;
-  Value shared, query, queryStride, out, outStride, caches, capacities, length, keyPrefix, valuePrefix;
-  Value parts, stats, counters; // where keys are taken in parts
-  Value row, split, keyHead, sequence, from, to, inside;
+  Value shared, row, keyHead, sequence, from, to, inside;
   Values heads, there; // of the block's queries
 
   /// The lane's numbers of a head at `base`.
@@ -118,19 +92,9 @@ private:
     return numbers;
   }
 
-  Value exchange(Value x, int64_t distance) {
-    return gpu::ShuffleOp::create(b.builder, b.loc, x, static_cast<int32_t>(distance), 32, gpu::ShuffleMode::XOR)
-        .getShuffleResult();
-  }
-
   void compute() {
-    Value capacity = b.load(b.i64(), b.element(capacities, b.wide(sequence), b.i64()));
-    Value block = b.load(b.globalPtr(), b.offset(caches, b.mul(b.wide(sequence), 8)));
-    auto cacheHead = [&](Value prefix, int64_t size) {
-      Value tensor = b.offset(block, b.mul(capacity, b.wide(prefix)));
-      return b.element(tensor, b.mul(b.mul(b.wide(keyHead), capacity), size), b.f32());
-    };
-    Value keys = cacheHead(keyPrefix, spec.keySize), values = cacheHead(valuePrefix, spec.valueSize);
+    Value keys = cacheOf(sequence, keyHead, keyPrefix, spec.keySize);
+    Value values = cacheOf(sequence, keyHead, valuePrefix, spec.valueSize);
     SmallVector<Values> queries;
     for (Value head : heads)
       queries.push_back(loadParts(b.at(query, row, queryStride, b.mul(head, spec.keySize)), shape.keyParts));
@@ -175,7 +139,7 @@ private:
       for (size_t part = 1; part < query.size(); ++part)
         dot = b.fma(query[part], k[i][part], dot);
       for (int64_t distance = shape.lanes / 2; distance; distance /= 2)
-        dot = b.add(dot, exchange(dot, distance));
+        dot = b.add(dot, b.exchange(dot, distance));
       Value score = b.mul(dot, b.f32(spec.scale));
       if (spec.softcap != 0)
         score = b.mul(b.tanh(b.mul(score, b.f32(1 / spec.softcap))), b.f32(spec.softcap));
@@ -196,11 +160,11 @@ private:
   }
 
   void joinLanes(MutableArrayRef<Value> state, int64_t distance) {
-    Value other = exchange(state[0], distance), maximum = b.max(state[0], other);
+    Value other = b.exchange(state[0], distance), maximum = b.max(state[0], other);
     Value mine = b.exp(b.sub(state[0], maximum)), its = b.exp(b.sub(other, maximum));
     state[0] = maximum;
     for (Value &number : state.drop_front())
-      number = b.fma(number, mine, b.mul(exchange(number, distance), its));
+      number = b.fma(number, mine, b.mul(b.exchange(number, distance), its));
   }
 
   /// The warps' parts, and out.
@@ -249,29 +213,12 @@ private:
             int64_t offset = 4 * (w * shape.queries + q) * spec.valueSize;
             total = b.fma(factors[w], b.loadF32(b.element(b.offset(outputs, offset), c, b.f32())), total);
           }
-          b.store(inverse ? b.mul(total, inverse) : total, outputAt(q, c));
+          b.store(inverse ? b.mul(total, inverse) : total, outputAt(row, heads[q], c));
         });
         if (spec.splits > 1)
-          putStats(q, maximum, sum);
+          b.when(b.equal(b.threadX(), b.i32(0)), [&] { putStats(row, heads[q], maximum, sum); });
       });
     }
-  }
-
-  Value partOf(int64_t q) {
-    return b.add(b.mul(b.add(b.mul(b.wide(row), spec.heads), b.wide(heads[q])), spec.splits), b.wide(split));
-  }
-  Value outputAt(int64_t q, Value c) {
-    if (spec.splits == 1)
-      return resultAt(q, c);
-    return b.element(parts, b.add(b.mul(partOf(q), spec.valueSize), b.wide(c)), b.f32());
-  }
-  Value resultAt(int64_t q, Value c) { return b.at(out, row, outStride, b.add(b.mul(heads[q], spec.valueSize), c)); }
-  void putStats(int64_t q, Value maximum, Value sum) {
-    b.when(b.equal(b.threadX(), b.i32(0)), [&] {
-      Value at = b.offset(stats, b.mul(partOf(q), 8));
-      b.store(maximum, at);
-      b.store(sum, b.offset(at, 4));
-    });
   }
 
   /// A row of padding, or a part without keys.
@@ -279,49 +226,20 @@ private:
     for (int64_t q = 0; q < shape.queries; ++q)
       b.when(there[q], [&] {
         if (spec.splits > 1)
-          putStats(q, b.f32(kNoScore), b.f32(0));
-        b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(b.f32(0), outputAt(q, c)); });
+          b.when(b.equal(b.threadX(), b.i32(0)), [&] { putStats(row, heads[q], b.f32(kNoScore), b.f32(0)); });
+        b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(b.f32(0), outputAt(row, heads[q], c)); });
       });
   }
 
   /// In the last block of the head: its parts put together; 0 for rows of padding.
   void joinParts() {
-    b.fence();
-    b.barrier();
-    Value place = b.add(b.mul(row, b.gridY()), b.blockY()), counter = b.element(counters, place, b.i32());
-    Value first = b.equal(b.threadX(), b.i32(0));
-    b.when(first, [&] { b.store(b.atomicAdd(counter, b.i32(1)), shared); });
-    b.barrier();
-    b.when(b.equal(b.load(b.i32(), shared), b.i32(spec.splits - 1)), [&] {
-      b.fence();
+    whenLast(b.add(b.mul(row, b.gridY()), b.blockY()), shared, [&] {
       for (int64_t q = 0; q < shape.queries; ++q)
         b.when(there[q], [&] {
-          Value own = b.mul(b.add(b.mul(b.wide(row), spec.heads), b.wide(heads[q])), spec.splits);
-          b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(joined(own, c), resultAt(q, c)); });
+          b.strided(spec.valueSize, kThreads,
+                    [&](Value c) { b.store(joined(row, heads[q], c), resultAt(row, heads[q], c)); });
         });
-      // As it was, for the next launch.
-      b.when(first, [&] { b.store(b.i32(0), counter); });
     });
-  }
-  /// Column c of the parts from number `own` on. All are requested before the first is used.
-  Value joined(Value own, Value c) {
-    Values maxima, sums, outputs;
-    Value statsAt = b.offset(stats, b.mul(own, 8));
-    Value outputsAt = b.element(parts, b.add(b.mul(own, spec.valueSize), b.wide(c)), b.f32());
-    for (int64_t part = 0; part < spec.splits; ++part) {
-      maxima.push_back(b.loadVolatile(b.f32(), b.offset(statsAt, 8 * part)));
-      sums.push_back(b.loadVolatile(b.f32(), b.offset(statsAt, 8 * part + 4)));
-      outputs.push_back(b.loadVolatile(b.f32(), b.offset(outputsAt, 4 * spec.valueSize * part)));
-    }
-    Value maximum = maxima[0], sum = b.f32(0), total = b.f32(0);
-    for (Value other : maxima)
-      maximum = b.max(maximum, other);
-    for (int64_t part = 0; part < spec.splits; ++part) {
-      Value weight = b.exp(b.sub(maxima[part], maximum));
-      sum = b.fma(sums[part], weight, sum);
-      total = b.fma(outputs[part], weight, total);
-    }
-    return b.select(b.less(b.f32(0), sum), b.div(total, sum), b.f32(0));
   }
 };
 } // namespace
@@ -333,13 +251,9 @@ int64_t device::attentionSplits(const AttentionSpec &spec, int64_t rows, int64_t
 }
 
 StepKernel device::attentionKernel(const KernelPlace &place, const AttentionSpec &spec) {
-  std::string name = "attention_h" + std::to_string(spec.heads) + "_g" + std::to_string(spec.keyHeads) + "_k" +
-                     std::to_string(spec.keySize) + "_v" + std::to_string(spec.valueSize) + "_s" +
-                     spellNumber(spec.scale) + "_w" + std::to_string(spec.window) + "_c" + spellNumber(spec.softcap) +
-                     "_p" + std::to_string(spec.splits) + (spec.aligned ? "" : "_u");
+  std::string name = "attention" + nameOf(spec);
   Shape shape(spec);
-  auto types = kernelTypes(place, spec.splits > 1 ? "pnpnppppnnnppp" : "pnpnppppnnn");
-  makeKernel(place, name, types, kThreads, [&](StepBuilder &b, ArrayRef<BlockArgument> a) {
+  makeKernel(place, name, attentionTypes(place, spec), kThreads, [&](StepBuilder &b, ArrayRef<BlockArgument> a) {
     Value shared = b.sharedMemory(place.module, name + "_parts", 4 * kWarps * shape.queries * (2 + spec.valueSize));
     AttentionKernel(b, spec, a, shared).emit();
   });

@@ -26,17 +26,21 @@ public:
   Value loadF32(Value pointer) { return load(f32(), pointer); }
   /// Word `index` of a list of i32.
   Value number(Value list, Value index) { return load(i32(), element(list, wide(index), i32())); }
+  Value exp2(Value x) { return mlir::math::Exp2Op::create(builder, loc, x); }
   /// e^x, as 2^(x·log2 e).
-  Value exp(Value x) { return mlir::math::Exp2Op::create(builder, loc, mul(x, f32(1.4426950408889634))); }
+  Value exp(Value x) { return exp2(mul(x, f32(1.4426950408889634))); }
   Value tanh(Value x) { return sub(f32(1), div(f32(2), add(exp(mul(x, f32(2))), f32(1)))); }
   /// The sum over the warp, in all lanes; always the same tree.
   Value warpSum(Value x) {
-    for (int64_t distance = 16; distance; distance /= 2) {
-      auto other = mlir::gpu::ShuffleOp::create(builder, loc, x, static_cast<int32_t>(distance), 32,
-                                                mlir::gpu::ShuffleMode::XOR);
-      x = add(x, other.getShuffleResult());
-    }
+    for (int64_t distance = 16; distance; distance /= 2)
+      x = add(x, exchange(x, distance));
     return x;
+  }
+  /// The value of the lane whose number differs by `distance`, a power of two.
+  Value exchange(Value x, int64_t distance) {
+    return mlir::gpu::ShuffleOp::create(builder, loc, x, static_cast<int32_t>(distance), 32,
+                                        mlir::gpu::ShuffleMode::XOR)
+        .getShuffleResult();
   }
   /// A value that is loaded if `condition`, else 0.
   Value loadIf(Value condition, Value pointer) {
@@ -54,17 +58,17 @@ public:
 /// An expression's value of its inputs'.
 mlir::Value evaluate(StepBuilder &b, const Expression &expression, llvm::ArrayRef<mlir::Value> inputs);
 
-/// Begins a kernel and lets `body` fill it; does nothing if there is one of that
-/// name.
-inline void makeKernel(const KernelPlace &place, llvm::StringRef name, llvm::ArrayRef<mlir::Type> arguments,
+/// Begins a kernel and lets `body` fill it; does nothing and is null if there is one of that name.
+inline mlir::gpu::GPUFuncOp makeKernel(const KernelPlace &place, llvm::StringRef name, llvm::ArrayRef<mlir::Type> arguments,
                        int64_t threads,
                        llvm::function_ref<void(StepBuilder &, llvm::ArrayRef<mlir::BlockArgument>)> body) {
   mlir::OpBuilder::InsertionGuard guard(place.builder);
   auto kernel = DeviceBuilder::beginKernel(place.builder, place.module, place.loc, name, arguments, threads);
   if (!kernel)
-    return;
+    return kernel;
   StepBuilder b(place.builder, place.loc);
   body(b, kernel.getBody().getArguments());
+  return kernel;
 }
 
 /// `p` pointers and `n` numbers, by a text of these letters.

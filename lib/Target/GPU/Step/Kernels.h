@@ -31,6 +31,7 @@ struct StepKernel {
   int64_t threads;
   int64_t gridY = 1; ///< blocks for each row
   int64_t gridZ = 1; ///< and for each of these
+  int64_t rows = 1;  ///< that blocks x have of a sequence, at most
 };
 
 /// (x, strideX, y, strideY, weight): heads of channels / heads elements each.
@@ -82,6 +83,13 @@ int64_t attentionSplits(const AttentionSpec &spec, int64_t rows, int64_t context
 /// split, valueSize] and [row, head, split, 2]: the largest score and the sum of weights relative to that; and a word
 /// for each block of a row that is zero before and after.
 StepKernel attentionKernel(const KernelPlace &place, const AttentionSpec &spec);
+
+/// The same for many rows of a sequence, in steps of up to `rows`, by matrix operations: queries, keys, values and
+/// weights are rounded to f16, sums are in f32. Parts have a word of counters for each block of theirs.
+StepKernel prefillKernel(const KernelPlace &place, const AttentionSpec &spec, int64_t rows);
+/// False for heads that it has no registers for.
+bool fitsPrefill(const AttentionSpec &spec);
+int64_t prefillSplits(const AttentionSpec &spec, int64_t rows, int64_t context, int64_t multiprocessors);
 
 /// (logits, sampling, chosen, tokens, start, count, wanted): a block for each
 /// sequence chooses its token and advances the step's arguments (DeviceStep.h).

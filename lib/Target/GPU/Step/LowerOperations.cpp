@@ -98,6 +98,9 @@ void StepGenerator::flushRotations() {
 
 //===--- caches and attention ---===//
 
+/// Rows of a sequence from which on attention is made of matrix operations.
+static constexpr int64_t kPrefillLength = 16;
+
 Error StepGenerator::lowerAppend(lm::CacheAppendOp op, unsigned index, const View &x, lm::RotaryOp rotary) {
   const CacheTensor &cache = cacheTensors[index];
   if (llvm::is_contained(rotated, x.buffer))
@@ -128,19 +131,31 @@ Error StepGenerator::lowerAttention(lm::AttentionOp op, const View &query, unsig
                      static_cast<int64_t>(op.getWindow().value_or(0)),
                      op.getSoftcap() ? op.getSoftcap()->convertToDouble() : 0,
                      isAligned(query) && keyCache.prefix % 16 == 0 && valueCache.prefix % 16 == 0};
-  SmallVector<StepArgument> arguments = {pointer(query), stride(query)};
-  spec.splits = attentionSplits(spec, m, spec.window ? spec.window : context, target.multiprocessors);
   View y = newResult(op.getResult(), false);
   bind(op.getResult(), y);
-  arguments.append({pointer(y), stride(y), input("caches"), input("capacity"), input("start"), input("count"),
-                    input("length"), number(keyCache.prefix), number(valueCache.prefix)});
-  if (spec.splits > 1) {
-    int64_t parts = m * spec.heads * spec.splits;
-    arguments.append({{StepArgument::Buffer, addBuffer(parts * spec.valueSize * 4)},
-                      {StepArgument::Buffer, addBuffer(parts * 8)},
-                      {StepArgument::Counters}});
-  }
-  launch(attentionKernel(place, spec), false, arguments);
+  SmallVector<StepArgument> arguments = {
+      pointer(query),           stride(query),  pointer(y),     stride(y),       input("caches"),
+      input("capacity"),        input("start"), input("count"), input("length"), number(keyCache.prefix),
+      number(valueCache.prefix)};
+  int64_t keysAtMost = spec.window ? spec.window : context;
+  auto launchWith = [&](int64_t splits, llvm::function_ref<StepKernel()> kernel, Lengths lengths) {
+    spec.splits = splits;
+    SmallVector<StepArgument> all = arguments;
+    if (splits > 1) {
+      int64_t parts = m * spec.heads * splits;
+      all.append({{StepArgument::Buffer, addBuffer(parts * spec.valueSize * 4)},
+                  {StepArgument::Buffer, addBuffer(parts * 8)},
+                  {StepArgument::Counters}});
+    }
+    launch(kernel(), false, all, lengths);
+  };
+  bool prefills = m >= kPrefillLength && fitsPrefill(spec);
+  launchWith(
+      attentionSplits(spec, m, keysAtMost, target.multiprocessors), [&] { return attentionKernel(place, spec); },
+      prefills ? Lengths{1, kPrefillLength - 1} : Lengths());
+  if (prefills)
+    launchWith(prefillSplits(spec, m, keysAtMost, target.multiprocessors),
+               [&] { return prefillKernel(place, spec, m); }, {kPrefillLength, 0});
   return Error::success();
 }
 

@@ -25,8 +25,14 @@ void StepGenerator::addCopy(const View &from, const View &to) {
          {pointer(from), stride(from), pointer(to), stride(to)});
 }
 
-void StepGenerator::launch(const StepKernel &kernel, bool gathered, ArrayRef<StepArgument> arguments) {
-  addLaunch({kernel.name, {0, kernel.gridY, kernel.gridZ}, kernel.threads, gathered, llvm::to_vector(arguments)});
+void StepGenerator::launch(const StepKernel &kernel, bool gathered, ArrayRef<StepArgument> arguments, Lengths lengths) {
+  int64_t gridX = kernel.rows > 1 ? -kernel.rows : 0;
+  addLaunch({kernel.name,
+             {gridX, kernel.gridY, kernel.gridZ},
+             kernel.threads,
+             gathered,
+             llvm::to_vector(arguments),
+             lengths});
 }
 
 void StepGenerator::addLaunch(StepLaunch launch) {
@@ -94,6 +100,8 @@ Json StepGenerator::json(int64_t &scratch) {
                  {"arguments", std::move(arguments)}};
     if (launch.gathered)
       item["wanted"] = true;
+    if (launch.lengths.least > 1 || launch.lengths.most)
+      item["lengths"] = {launch.lengths.least, launch.lengths.most};
     list.push_back(std::move(item));
   }
   return {{"rows", m}, {"launches", std::move(list)}};
@@ -121,8 +129,8 @@ Expected<StepProgram> device::generateStep(ModuleOp model, const GPUTarget &targ
   WeightTable weights;
   Json variants = Json::array();
   int64_t scratch = kCounterBytes;
-  // A token, a few, a piece of a text.
-  for (int64_t rows : {int64_t(1), int64_t(8), program.maxRows}) {
+  // A token, a few, some sequences or a short text, a piece of a text.
+  for (int64_t rows : {int64_t(1), int64_t(8), int64_t(64), program.maxRows}) {
     StepGenerator generator(forward, target, place, weights, rows);
     if (Error error = generator.run(program))
       return error;

@@ -33,12 +33,18 @@ struct StepArgument {
   const char *input = "";
 };
 
+/// Rows of a sequence with which a launch is made; most = 0: any.
+struct Lengths {
+  int64_t least = 1, most = 0;
+};
+
 struct StepLaunch {
   std::string kernel;
-  std::array<int64_t, 3> grid; // x = 0: the rows
+  std::array<int64_t, 3> grid; // x = 0: the rows; x = −n: of each sequence, n at a time
   int64_t threads;
   bool gathered; // rows are the wanted ones; left out where there are none
   llvm::SmallVector<StepArgument> arguments;
+  Lengths lengths = {};
 };
 
 /// Rows that nobody needs in memory: the launch that packs them for linears makes them.
@@ -95,7 +101,7 @@ private:
   static StepArgument number(int64_t value) { return {StepArgument::Number, value}; }
   static StepArgument weight(int64_t index) { return {StepArgument::Weight, index}; }
   static StepArgument input(const char *name) { return {StepArgument::Input, 0, 0, name}; }
-  void launch(const StepKernel &kernel, bool gathered, llvm::ArrayRef<StepArgument> arguments);
+  void launch(const StepKernel &kernel, bool gathered, llvm::ArrayRef<StepArgument> arguments, Lengths lengths = {});
   void addLaunch(StepLaunch launch);
   /// Rotations and appends that follow each other are one launch, made before the next other one.
   void flushRotations();
