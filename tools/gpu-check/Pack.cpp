@@ -124,7 +124,7 @@ static Error addLaunches(OpBuilder &builder, gpu::GPUModuleOp module, const GPUT
       }
     }
     launches.push_back({{"kernel", launch.kernel},
-                        {"grid", launch.grid},
+                        {"grid", launch.extents(rows)},
                         {"threads", launch.threads},
                         {"arguments", std::move(arguments)}});
   }

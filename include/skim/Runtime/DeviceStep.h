@@ -9,7 +9,7 @@
 //     "sampling": [ launches ] }
 // The variant with the fewest rows that suffice runs. Blocks x = 0: one for each
 // row, of the wanted rows if `wanted`; such launches are left out where nobody
-// wants rows. x = −n: of each sequence ⌈length / n⌉. A launch with "lengths":
+// wants rows. y = −n: ⌈rows / n⌉; x = −n: of each sequence ⌈length / n⌉. A launch with "lengths":
 // [least, most] is left out of steps of other lengths; most = 0: none is too
 // long. Arguments: `scratch` and `logits` (pointers, `offset` bytes on),
 // `weight` number `value`, `tokens`, `start`, `count`, `wanted`, `caches`,

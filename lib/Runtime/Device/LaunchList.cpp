@@ -74,7 +74,9 @@ struct Parser {
       return;
     }
     for (size_t i = 0; i < 3; ++i)
-      launch.grid[i] = take(grid[i].integer(i == 0 ? -65535 : 1, i == 0 ? INT32_MAX : 65535));
+      launch.grid[i] = take(grid[i].integer(i == 2 ? 1 : -65535, i == 0 ? INT32_MAX : 65535));
+    if (!error && launch.grid[1] == 0)
+      error = grid[1].mismatch("1 or more, or rows of a block");
     if (value.find("lengths")) {
       std::vector<JsonCursor> lengths = elements(value, "lengths");
       if (!error && lengths.size() != 2)
@@ -150,11 +152,14 @@ uint64_t LaunchValues::of(const LaunchList::Argument &argument) const {
 
 std::array<uint32_t, 3> LaunchValues::grid(const LaunchList::Launch &launch) const {
   auto [x, y, z] = launch.grid;
-  if (x == 0)
-    x = launch.wanted ? wantedRows : rows;
+  int64_t own = launch.wanted ? wantedRows : rows;
+  bool isLeftOut = own == 0 || length < launch.leastLength || (launch.mostLength && length > launch.mostLength);
+  auto upTo = [](int64_t count, int64_t each) { return (count + each - 1) / each; };
+  if (isLeftOut || x == 0)
+    x = isLeftOut ? 0 : own;
   else if (x < 0)
-    x = rows / length * ((length - x - 1) / -x);
-  bool isLeftOut = (launch.wanted && wantedRows == 0) || length < launch.leastLength ||
-                   (launch.mostLength && length > launch.mostLength);
-  return {isLeftOut ? 0 : static_cast<uint32_t>(x), static_cast<uint32_t>(y), static_cast<uint32_t>(z)};
+    x = rows / length * upTo(length, -x);
+  if (y < 0)
+    y = upTo(own, -y);
+  return {static_cast<uint32_t>(x), static_cast<uint32_t>(y), static_cast<uint32_t>(z)};
 }

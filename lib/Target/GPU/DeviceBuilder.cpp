@@ -100,8 +100,8 @@ void DeviceBuilder::storeWords(ArrayRef<Value> words, Value pointer) {
   store(pack(words), pointer, static_cast<unsigned>(4 * words.size()));
 }
 
-Value DeviceBuilder::loadVolatile(Type type, Value pointer) {
-  auto op = load(type, pointer).getDefiningOp<LLVM::LoadOp>();
+Value DeviceBuilder::loadVolatile(Type type, Value pointer, unsigned alignment) {
+  auto op = load(type, pointer, alignment).getDefiningOp<LLVM::LoadOp>();
   op.setVolatile_(true); // past the multiprocessor's own cache
   return op;
 }

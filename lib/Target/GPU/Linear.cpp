@@ -203,8 +203,8 @@ private:
                           ArrayRef<LaunchArgument> forms, bool plain, int64_t scaled, PackedLayout as) {
     LinearLaunch pack;
     pack.kernel = getOrCreatePack(builder, loc, module, from, k, bf16, plain, scaled, as);
-    pack.grid = {(packedColumns(k) + 1023) / 1024, m, 1};
-    pack.threads = 128;
+    pack.grid = {packBlocks(from, k), -1, 1};
+    pack.threads = packThreads(from, k);
     pack.arguments = llvm::to_vector(arguments);
     pack.arguments.append(forms.begin(), forms.end());
     return pack;
@@ -396,7 +396,7 @@ private:
                emitFewKernel(b, launch, signature, own);
              });
     } else {
-      planned.grid = {blocks, slabs, shape.splits};
+      planned.grid = {blocks, -8 * shape.xTiles, shape.splits};
       if (wide)
         create("wide", wideSharedBytes(), emitWideKernel);
       else
@@ -509,12 +509,15 @@ private:
   static int64_t mostSplitsOfWide(int64_t spans) { return std::clamp<int64_t>(spans / 2, 1, kMostSplits); }
 
   /// A multiprocessor takes one block at a time; how many share columns so that the last is done first. A block's
-  /// beginning and end take about as long as 256 columns.
+  /// beginning and end take about as long as 256 columns. Its sums go through L2, like the columns of x and weights,
+  /// which bound it as much as the products do: 128 KiB are 370 columns. All but one of those that share columns write
+  /// sums, the last reads them and writes y.
   int64_t splitsOfWide(int64_t blocks, int64_t spans, int64_t k) const {
     int64_t best = 1, least = INT64_MAX;
     for (int64_t splits = 1; splits <= mostSplitsOfWide(spans); ++splits) {
       int64_t waves = (blocks * splits + target.multiprocessors - 1) / target.multiprocessors;
-      int64_t time = waves * (k / splits + 256);
+      int64_t sums = blocks * (2 * splits - 1) * 370 / target.multiprocessors;
+      int64_t time = waves * (k / splits + 256) + sums;
       if (time < least) {
         least = time;
         best = splits;

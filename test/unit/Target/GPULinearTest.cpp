@@ -156,7 +156,7 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
       }
     sim::LaunchShape shape;
     for (int i = 0; i < 3; ++i)
-      shape.grid[i] = static_cast<uint32_t>(launch.grid[i]);
+      shape.grid[i] = static_cast<uint32_t>(launch.extents(m)[i]);
     shape.block = {static_cast<uint32_t>(launch.threads), 1, 1};
     shape.descending = test.descending;
     auto counted = (*library)->launch(device, launch.kernel, shape, arguments);
@@ -165,7 +165,7 @@ Outcome simulate(MLIRContext &context, const Case &test, int64_t m, const std::v
       return outcome;
     }
     outcome.counters.push_back(std::move(*counted));
-    outcome.grids.push_back(launch.grid);
+    outcome.grids.push_back(launch.extents(m));
   }
   if (Error error = device.copyOut(zeros.data(), counters, zeros.size() * 4))
     outcome.error = error.message();

@@ -409,7 +409,9 @@ TEST_F(GPULaunches, Step) {
   EXPECT_NEAR(sum, launches->microseconds, 1e-6);
   EXPECT_GT(launches->share(device), 0);
   EXPECT_LT(launches->share(device), 1);
-  EXPECT_NE(modelStep(**model, *target, device, {.sequences = 257, .context = 64}, options).message().find("cannot model step"),
+  EXPECT_NE(modelStep(**model, *target, device, {.sequences = 513, .context = 64}, options)
+                .message()
+                .find("cannot model step"),
             std::string::npos);
 }
 

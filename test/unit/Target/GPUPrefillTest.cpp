@@ -110,9 +110,9 @@ struct Attention {
       arguments.push_back(sim::Argument::pointer(counted));
     }
     int64_t tiles = batch * ((length + kernel.rows - 1) / kernel.rows);
-    sim::LaunchShape shape{{static_cast<uint32_t>(tiles), static_cast<uint32_t>(kernel.gridY),
-                            static_cast<uint32_t>(kernel.gridZ)},
-                           {static_cast<uint32_t>(kernel.threads), 1, 1}};
+    sim::LaunchShape shape{
+        {static_cast<uint32_t>(tiles), static_cast<uint32_t>(kernel.gridY), static_cast<uint32_t>(kernel.gridZ)},
+        {static_cast<uint32_t>(kernel.threads), 1, 1}};
     shape.descending = descending;
     auto launched = (*module)->launch(device, kernel.name, shape, arguments);
     ASSERT_TRUE(bool(launched)) << launched.message();

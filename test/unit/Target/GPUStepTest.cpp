@@ -328,6 +328,6 @@ TEST_F(GPUStep, TooManyRows) {
   Sequences sequences(*model, {128});
   skim_step_args args = {};
   args.batch = 1;
-  args.length = 257;
-  EXPECT_EQ(model->step->run(args).message(), "too many rows in a step: expected 256, got 257");
+  args.length = 513;
+  EXPECT_EQ(model->step->run(args).message(), "too many rows in a step: expected 512, got 513");
 }

@@ -50,7 +50,7 @@ public:
   Value readOnly(Type type, Value pointer, unsigned alignment = 0);
   void storeWords(llvm::ArrayRef<Value> words, Value pointer);
   /// A load of what other blocks of this launch may have written.
-  Value loadVolatile(Type type, Value pointer);
+  Value loadVolatile(Type type, Value pointer, unsigned alignment = 0);
   /// Adds to a word of global memory; what it was.
   Value atomicAdd(Value pointer, Value word);
   /// A word of global memory, and with it all that its writer saw before storeRelease().

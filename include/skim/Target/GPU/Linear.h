@@ -31,9 +31,14 @@ struct LaunchArgument {
 
 struct LinearLaunch {
   std::string kernel;
-  std::array<int64_t, 3> grid = {1, 1, 1};
-  int64_t threads = 32; // of a block, in one dimension
+  std::array<int64_t, 3> grid = {1, 1, 1}; // y = −n: a block for each n rows of x
+  int64_t threads = 32;                    // of a block, in one dimension
   llvm::SmallVector<LaunchArgument> arguments;
+
+  /// The grid for so many rows of x.
+  std::array<int64_t, 3> extents(int64_t rows) const {
+    return {grid[0], grid[1] < 0 ? (rows - grid[1] - 1) / -grid[1] : grid[1], grid[2]};
+  }
 };
 
 /// Of a kernel: how many of its blocks x multiply first factors of low-rank pairs, and not the weight as all others do

@@ -37,6 +37,8 @@ public:
     int64_t mostRows;
     Value prepared; // what prepare() returned
   };
+  /// True if elements want all of their row: then makeRow() reads it once, load() twice.
+  virtual bool isOfWholeRows() const { return false; }
   /// What whole rows must give before their elements can be had, or null.
   virtual Value prepare(DeviceBuilder &b, const Block &block) const { return {}; }
   /// `count` (4 or 8) columns from `column` (i32, a multiple of it) on of row first + `index`, f32; 0 from column k on.

@@ -29,7 +29,7 @@ struct StepProgram {
   /// Most tokens that a sequence may have: the function's `skim.context`, or 0 where it has none.
   int64_t context = 0;
   /// Most rows (batch · length) of a step.
-  int64_t maxRows = 256;
+  int64_t maxRows = 512;
   /// The launches, as include/skim/Runtime/DeviceStep.h reads them (JSON).
   std::string launches;
 };

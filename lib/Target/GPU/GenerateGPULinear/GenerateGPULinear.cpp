@@ -51,7 +51,7 @@ public:
       for (const device::LinearLaunch &launch : plan->launches)
         launches.push_back(builder.getDictionaryAttr(
             {builder.getNamedAttr("kernel", FlatSymbolRefAttr::get(&getContext(), launch.kernel)),
-             builder.getNamedAttr("grid", builder.getDenseI64ArrayAttr(launch.grid)),
+             builder.getNamedAttr("grid", builder.getDenseI64ArrayAttr(launch.extents(rows))),
              builder.getNamedAttr("threads", builder.getI64IntegerAttr(launch.threads))}));
       linear->setAttr("skim.launches", builder.getArrayAttr(launches));
     }

@@ -101,7 +101,7 @@ Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTa
     }
     sim::LaunchShape shape;
     for (int i = 0; i < 3; ++i)
-      shape.grid[i] = static_cast<uint32_t>(launch.grid[i]);
+      shape.grid[i] = static_cast<uint32_t>(launch.extents(m)[i]);
     shape.block[0] = static_cast<uint32_t>(launch.threads);
     Expected<LaunchCosts> costs =
         countLaunch(*compiled, *compiled->simulated, memory, launch.kernel, shape, arguments, device, 0, options);

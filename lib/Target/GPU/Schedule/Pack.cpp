@@ -84,10 +84,24 @@ Values device::packedWords(DeviceBuilder &b, Value row, Value column, int64_t co
   return words;
 }
 
+/// Columns of a row that lanes of a block have room for.
+static constexpr int64_t kMostWholeColumns = 16384;
+
+static bool packsWholeRows(const RowSource &source, int64_t k) {
+  return source.isOfWholeRows() && k <= kMostWholeColumns;
+}
+
+int64_t device::packThreads(const RowSource &source, int64_t k) { return packsWholeRows(source, k) ? 256 : 128; }
+
+int64_t device::packBlocks(const RowSource &source, int64_t k) {
+  return packsWholeRows(source, k) ? 1 : (packedColumns(k) + 1023) / 1024;
+}
+
 std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
                                     const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled,
                                     PackedLayout layout) {
-  constexpr int64_t kThreads = 128;
+  const bool whole = packsWholeRows(source, k);
+  const int64_t threads = packThreads(source, k);
   std::string name = "pack_k" + std::to_string(k) + (bf16 ? "_bf16" : "_f16") + source.name();
   if (scaled)
     name += "_scaled" + (plain || scaled > 1 ? std::to_string(scaled) + (plain ? "_plain" : "") : std::string());
@@ -100,14 +114,13 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
     types.push_back(letter == 'p' ? b.globalPtr() : b.i32());
   size_t own = types.size();
   types.append((plain ? 1 : 0) + 2 * scaled, b.globalPtr());
-  auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, kThreads);
+  auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, threads);
   if (!kernel)
     return name;
   Type half = bf16 ? b.bf16() : b.f16();
   ValueRange arguments = kernel.getArguments();
-  RowSource::Block block = {module,     name,     kThreads, k, llvm::to_vector(arguments.take_front(own)),
-                            b.blockY(), b.i32(1), 1,        {}};
-  block.prepared = source.prepare(b, block);
+  RowSource::Block block = {module,     name,     threads, k, llvm::to_vector(arguments.take_front(own)),
+                            b.blockY(), b.i32(1), 1,       {}};
   // The row's begin: of its own, or of the first of eight with its place in their matrices.
   bool matrices = layout == PackedLayout::Matrices;
   Value row = b.blockY();
@@ -124,7 +137,7 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
     for (int64_t i = 0; i < 2; ++i)
       b.store(words[static_cast<size_t>(i)], b.offset(b.offset(to, at), 128 * i));
   };
-  // Fours, so that a warp's requests are for consecutive bytes; both are on their way together.
+  // Fours, so that a warp's requests are for consecutive bytes; all are on their way together.
   auto packFour = [&](const Values &x, Value column) {
     for (size_t i = own; i < arguments.size();) {
       bool isPlain = plain && i == own;
@@ -133,12 +146,23 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
       i += isPlain ? 1 : 2;
     }
   };
-  Value column = b.add(b.mul(b.blockX(), 8 * kThreads), b.mul(b.threadX(), 4));
-  std::array<Value, 2> columns = {column, b.add(column, 4 * kThreads)};
-  std::array<Values, 2> fours;
-  for (auto [four, at] : llvm::zip(fours, columns))
-    four = source.load(b, block, b.i32(0), b.min(at, b.i32(packedColumns(k) - 4)), 4);
-  for (auto [four, at] : llvm::zip(fours, columns))
-    b.when(b.less(at, b.i32(packedColumns(k))), [&, four = &four, at = at] { packFour(*four, at); });
+  Values columns, there;
+  Value column = b.add(b.mul(b.blockX(), 8 * threads), b.mul(b.threadX(), 4));
+  for (int64_t begin = 0; begin < (whole ? packedColumns(k) : 8 * threads); begin += 4 * threads) {
+    Value own = b.add(column, begin);
+    there.push_back(b.less(own, b.i32(packedColumns(k))));
+    columns.push_back(b.min(own, b.i32(packedColumns(k) - 4)));
+  }
+  auto put = [&](size_t i, const Values &four) { b.when(there[i], [&] { packFour(four, columns[i]); }); };
+  if (whole) {
+    source.makeRow(b, block, columns, there, put);
+    return name;
+  }
+  block.prepared = source.prepare(b, block);
+  SmallVector<Values> fours;
+  for (Value own : columns)
+    fours.push_back(source.load(b, block, b.i32(0), own, 4));
+  for (auto [i, four] : llvm::enumerate(fours))
+    put(i, four);
   return name;
 }

@@ -336,7 +336,10 @@ inline int64_t packedBytes(PackedLayout layout, int64_t m, int64_t k) {
 
 /// Packs x for all schedules, once as it is (`plain`) and once for each of `scaled` vectors α: y[m, packedColumns(k)] =
 /// x[m, k]·alpha[k] in f16 or bf16, zeros behind column k. Arguments: the source's, then of each packing its memory and
-/// α. A block of 128 lanes takes 1024 columns; grid (⌈packedColumns(k) / 1024⌉, m).
+/// α. Grid (packBlocks, m), of packThreads lanes: a block takes 1024 columns, or all of them where the source is of
+/// whole rows.
+int64_t packThreads(const RowSource &source, int64_t k);
+int64_t packBlocks(const RowSource &source, int64_t k);
 std::string getOrCreatePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
                             const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled,
                             PackedLayout layout);

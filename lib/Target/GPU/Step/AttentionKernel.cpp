@@ -213,12 +213,16 @@ private:
             int64_t offset = 4 * (w * shape.queries + q) * spec.valueSize;
             total = b.fma(factors[w], b.loadF32(b.element(b.offset(outputs, offset), c, b.f32())), total);
           }
-          b.store(inverse ? b.mul(total, inverse) : total, outputAt(row, heads[q], c));
+          b.store(inverse ? b.mul(total, inverse) : total, outputAt(heads[q], c));
         });
         if (spec.splits > 1)
           b.when(b.equal(b.threadX(), b.i32(0)), [&] { putStats(row, heads[q], maximum, sum); });
       });
     }
+  }
+
+  Value outputAt(Value head, Value c) {
+    return b.element(spec.splits == 1 ? resultRow(row, head) : partRow(row, head), c, b.f32());
   }
 
   /// A row of padding, or a part without keys.
@@ -227,7 +231,7 @@ private:
       b.when(there[q], [&] {
         if (spec.splits > 1)
           b.when(b.equal(b.threadX(), b.i32(0)), [&] { putStats(row, heads[q], b.f32(kNoScore), b.f32(0)); });
-        b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(b.f32(0), outputAt(row, heads[q], c)); });
+        b.strided(spec.valueSize, kThreads, [&](Value c) { b.store(b.f32(0), outputAt(heads[q], c)); });
       });
   }
 
@@ -236,8 +240,9 @@ private:
     whenLast(b.add(b.mul(row, b.gridY()), b.blockY()), shared, [&] {
       for (int64_t q = 0; q < shape.queries; ++q)
         b.when(there[q], [&] {
-          b.strided(spec.valueSize, kThreads,
-                    [&](Value c) { b.store(joined(row, heads[q], c), resultAt(row, heads[q], c)); });
+          b.strided(spec.valueSize, kThreads, [&](Value c) {
+            b.store(joined(row, heads[q], c, 1)[0], b.element(resultRow(row, heads[q]), c, b.f32()));
+          });
         });
     });
   }

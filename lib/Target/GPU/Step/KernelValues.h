@@ -59,9 +59,9 @@ public:
 mlir::Value evaluate(StepBuilder &b, const Expression &expression, llvm::ArrayRef<mlir::Value> inputs);
 
 /// Begins a kernel and lets `body` fill it; does nothing and is null if there is one of that name.
-inline mlir::gpu::GPUFuncOp makeKernel(const KernelPlace &place, llvm::StringRef name, llvm::ArrayRef<mlir::Type> arguments,
-                       int64_t threads,
-                       llvm::function_ref<void(StepBuilder &, llvm::ArrayRef<mlir::BlockArgument>)> body) {
+inline mlir::gpu::GPUFuncOp
+makeKernel(const KernelPlace &place, llvm::StringRef name, llvm::ArrayRef<mlir::Type> arguments, int64_t threads,
+           llvm::function_ref<void(StepBuilder &, llvm::ArrayRef<mlir::BlockArgument>)> body) {
   mlir::OpBuilder::InsertionGuard guard(place.builder);
   auto kernel = DeviceBuilder::beginKernel(place.builder, place.module, place.loc, name, arguments, threads);
   if (!kernel)

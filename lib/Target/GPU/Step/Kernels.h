@@ -60,11 +60,11 @@ struct Rotation {
 };
 struct RotaryPart {
   Rotation spec;
-  bool append; ///< into a cache, else into rows
+  bool append;  ///< into a cache, else into rows
+  bool aligned; ///< all rows and the cache to 16 bytes
 };
 /// (caches, capacity, start, count, length, then of each part x, strideX, cos, sin and y, strideY or prefix): an append
-/// goes into the cache tensor that begins prefix · capacity bytes behind a sequence's block. A block for each head of
-/// each part.
+/// goes into the cache tensor that begins prefix · capacity bytes behind a sequence's block.
 StepKernel rotaryKernel(const KernelPlace &place, llvm::ArrayRef<RotaryPart> parts);
 
 struct AttentionSpec {

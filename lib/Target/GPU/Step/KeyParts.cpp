@@ -29,6 +29,7 @@ std::pair<Value, Value> AttentionArguments::partOf(Value from, Value to, int64_t
     return {from, to};
   Value each = b.div(b.add(b.sub(to, from), spec.splits * granule - 1), spec.splits * granule);
   each = b.max(b.i32(least), b.mul(each, granule));
+  isWhole = b.lessEqual(b.sub(to, from), each);
   Value first = b.add(from, b.mul(split, each));
   return {first, b.min(to, b.add(first, each))};
 }
@@ -37,15 +38,12 @@ Value AttentionArguments::firstPart(Value row, Value head) {
   return b.mul(b.add(b.mul(b.wide(row), spec.heads), b.wide(head)), spec.splits);
 }
 
-Value AttentionArguments::outputAt(Value row, Value head, Value c) {
-  if (spec.splits == 1)
-    return resultAt(row, head, c);
-  Value part = b.add(firstPart(row, head), b.wide(split));
-  return b.element(parts, b.add(b.mul(part, spec.valueSize), b.wide(c)), b.f32());
+Value AttentionArguments::resultRow(Value row, Value head) {
+  return b.at(out, row, outStride, b.mul(head, spec.valueSize));
 }
 
-Value AttentionArguments::resultAt(Value row, Value head, Value c) {
-  return b.at(out, row, outStride, b.add(b.mul(head, spec.valueSize), c));
+Value AttentionArguments::partRow(Value row, Value head) {
+  return b.element(parts, b.mul(b.add(firstPart(row, head), b.wide(split)), spec.valueSize), b.f32());
 }
 
 void AttentionArguments::putStats(Value row, Value head, Value maximum, Value sum) {
@@ -68,25 +66,32 @@ void AttentionArguments::whenLast(Value place, Value word, llvm::function_ref<vo
   });
 }
 
-Value AttentionArguments::joined(Value row, Value head, Value c) {
+Values AttentionArguments::joined(Value row, Value head, Value c, int64_t count) {
   Value own = firstPart(row, head);
-  Values maxima, sums, outputs;
+  Values maxima, sums;
+  SmallVector<Value> outputs;
   Value statsAt = b.offset(stats, b.mul(own, 8));
   Value outputsAt = b.element(parts, b.add(b.mul(own, spec.valueSize), b.wide(c)), b.f32());
+  Type type = count == 1 ? b.f32() : Type(b.vec(count, b.f32()));
   for (int64_t part = 0; part < spec.splits; ++part) {
     maxima.push_back(b.loadVolatile(b.f32(), b.offset(statsAt, 8 * part)));
     sums.push_back(b.loadVolatile(b.f32(), b.offset(statsAt, 8 * part + 4)));
-    outputs.push_back(b.loadVolatile(b.f32(), b.offset(outputsAt, 4 * spec.valueSize * part)));
+    outputs.push_back(
+        b.loadVolatile(type, b.offset(outputsAt, 4 * spec.valueSize * part), static_cast<unsigned>(4 * count)));
   }
-  Value maximum = maxima[0], sum = b.f32(0), total = b.f32(0);
+  Value maximum = maxima[0], sum = b.f32(0);
   for (Value other : maxima)
     maximum = b.max(maximum, other);
+  Values totals(count, b.f32(0));
   for (int64_t part = 0; part < spec.splits; ++part) {
     Value weight = b.exp(b.sub(maxima[part], maximum));
     sum = b.fma(sums[part], weight, sum);
-    total = b.fma(outputs[part], weight, total);
+    for (auto [i, total] : llvm::enumerate(totals))
+      total = b.fma(count == 1 ? outputs[part] : b.extract(outputs[part], static_cast<int64_t>(i)), weight, total);
   }
-  return b.select(b.less(b.f32(0), sum), b.div(total, sum), b.f32(0));
+  for (Value &total : totals)
+    total = b.select(b.less(b.f32(0), sum), b.div(total, sum), b.f32(0));
+  return totals;
 }
 
 SmallVector<Type> device::attentionTypes(const KernelPlace &place, const AttentionSpec &spec) {

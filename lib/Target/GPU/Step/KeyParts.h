@@ -20,6 +20,7 @@ inline constexpr double kNoScore = -1e30;
 class AttentionArguments {
 protected:
   using Value = mlir::Value;
+  using Values = KernelBuilder::Values;
   AttentionArguments(StepBuilder &b, const AttentionSpec &spec, llvm::ArrayRef<mlir::BlockArgument> a);
 
   StepBuilder &b;
@@ -29,18 +30,22 @@ protected:
 
   /// Keys or values of a head of a sequence: f32 [capacity, size].
   Value cacheOf(Value sequence, Value head, Value prefix, int64_t size);
-  /// Keys `from` up to `to` of this block: all, or its part, which is `granule` keys or a multiple of that.
+  /// Keys `from` up to `to` of this block: all, or its part, which is `granule` keys or a multiple of that and at least
+  /// `least`.
   std::pair<Value, Value> partOf(Value from, Value to, int64_t granule, int64_t least);
 
-  /// Where column c of a row's head goes: the result, or the part's.
-  Value outputAt(Value row, Value head, Value c);
-  Value resultAt(Value row, Value head, Value c);
+  /// Where a row's head goes, [valueSize]: the result, and this block's part.
+  Value resultRow(Value row, Value head);
+  Value partRow(Value row, Value head);
   /// Of a part: its largest score, and the sum of weights relative to that.
   void putStats(Value row, Value head, Value maximum, Value sum);
   /// body() in all threads of the block that is the last of all splits of `place` (i32) to come here; `word`: shared.
   void whenLast(Value place, Value word, llvm::function_ref<void()> body);
-  /// Column c of the parts together; 0 where there are no keys. All are requested before the first is used.
-  Value joined(Value row, Value head, Value c);
+  /// `count` (1, or 4 where the size of values is a multiple of it) columns from c on of the parts together; 0 where
+  /// there are no keys. All are requested before the first is used.
+  Values joined(Value row, Value head, Value c, int64_t count);
+  /// Of a block with keys in parts (i1): they all fit in the first one.
+  Value isWhole;
 
 private:
   Value parts, stats, counters;

@@ -77,7 +77,7 @@ Error StepGenerator::lowerRotary(lm::RotaryOp op) {
   View y = newResult(op.getResult(), false);
   bind(op.getResult(), y);
   View cosines = contiguous(*cos), sines = contiguous(*sin);
-  rotations.push_back({rotationOf(op), false});
+  rotations.push_back({rotationOf(op), false, isAligned(*x) && isAligned(y)});
   rotated.push_back(y.buffer);
   rotationArguments.append({pointer(*x), stride(*x), pointer(cosines), pointer(sines), pointer(y), stride(y)});
   return Error::success();
@@ -116,7 +116,7 @@ Error StepGenerator::lowerAppend(lm::CacheAppendOp op, unsigned index, const Vie
     cos = contiguous(*table[0]);
     sin = contiguous(*table[1]);
   }
-  rotations.push_back({spec, true});
+  rotations.push_back({spec, true, isAligned(x) && cache.prefix % 16 == 0});
   rotationArguments.append({pointer(x), stride(x), pointer(cos), pointer(sin), number(cache.prefix)});
   return Error::success();
 }

@@ -32,7 +32,7 @@ using Values = KernelBuilder::Values;
 /// Keys of a stage.
 static constexpr int64_t kKeys = 32;
 /// Fewer are not worth a block of their own.
-static constexpr int64_t kKeysOfBlock = 4 * kKeys;
+static constexpr int64_t kKeysOfBlock = 8 * kKeys;
 /// Columns of a head, at most: outputs of more have no registers.
 static constexpr int64_t kMostColumns = 128;
 
@@ -83,9 +83,12 @@ public:
   }
 
   void emit() {
-    b.ifElse(inside, [&] { compute(); }, [&] { putNothing(); });
-    if (spec.splits > 1)
-      joinParts();
+    auto own = [&] { b.ifElse(inside, [&] { compute(); }, [&] { putNothing(); }); };
+    if (spec.splits == 1)
+      return own();
+    Value isFirst = b.equal(split, b.i32(0)), inParts = b.bitXor(isWhole, b.constant(b.i1(), 1));
+    b.when(b.bitOr(inParts, isFirst), own);
+    b.when(inParts, [&] { joinParts(); });
   }
 
 private:
@@ -317,8 +320,8 @@ private:
       if (spec.window)
         wanted = b.bitAnd(wanted, b.less(warpBegin, b.add(first, kKeys)));
       ValueRange before = carried.drop_back();
-      Values next = b.choose(
-          wanted, [&] { return addKeys(queries, stage, first, before); }, [&] { return Values(before); });
+      Values next =
+          b.choose(wanted, [&] { return addKeys(queries, stage, first, before); }, [&] { return Values(before); });
       storeKeys(coming, b.offset(shared, b.mul(turn, shape.stageBytes)));
       b.barrier();
       next.push_back(turn);
@@ -327,39 +330,45 @@ private:
     for (size_t h = 0; h < 2; ++h) {
       const Row &row = rows[h];
       Value sum = acrossRow(state[2 + h], true);
-      Value factor = spec.splits > 1 ? Value() : b.select(b.less(b.f32(0), sum), b.div(b.f32(1), sum), b.f32(0));
+      Value factor = b.select(b.less(b.f32(0), sum), b.div(b.f32(1), sum), b.f32(0));
+      if (spec.splits > 1)
+        factor = b.select(isWhole, factor, b.f32(1));
       b.when(row.exists, [&] {
-        Value own = b.mul(t, 2);
+        Value to = outputRow(row), own = b.mul(t, 2);
         for (int64_t n = 0; n < shape.valueColumns / 8; ++n)
           for (int64_t e = 0; e < 2; ++e) {
-            Value column = b.add(own, 8 * n + e), output = state[4 + 4 * n + 2 * h + e];
-            auto store = [&] { b.store(factor ? b.mul(output, factor) : output, outputAt(row.row, row.head, column)); };
+            Value column = b.add(own, 8 * n + e), output = b.mul(state[4 + 4 * n + 2 * h + e], factor);
+            auto store = [&] { b.store(output, b.element(to, column, b.f32())); };
             if (8 * n + 8 <= spec.valueSize)
               store();
             else
               b.when(b.less(column, b.i32(spec.valueSize)), store);
           }
+        constexpr double ln2 = 0.6931471805599453;
         if (spec.splits > 1)
-          b.when(b.equal(t, b.i32(0)), [&] {
-            constexpr double ln2 = 0.6931471805599453;
-            putStats(row.row, row.head, b.mul(state[h], b.f32(ln2)), sum);
-          });
+          b.when(b.equal(t, b.i32(0)), [&] { putStats(row.row, row.head, b.mul(state[h], b.f32(ln2)), sum); });
       });
     }
   }
 
-  /// Calls body(row, column) for what the block puts out.
-  void outputs(llvm::function_ref<void(const Row &, Value)> body) {
-    b.strided(16 * shape.warps * spec.valueSize, shape.threads(), [&](Value number) {
-      Row row = rowAt(b.div(number, spec.valueSize));
-      b.when(row.exists, [&] { body(row, b.rem(number, spec.valueSize)); });
+  Value outputRow(const Row &row) {
+    Value result = resultRow(row.row, row.head);
+    return spec.splits == 1 ? result : b.select(isWhole, result, partRow(row.row, row.head));
+  }
+
+  /// Calls body(row, column) for each `count` columns of what the block puts out.
+  void outputs(int64_t count, llvm::function_ref<void(const Row &, Value)> body) {
+    int64_t units = spec.valueSize / count;
+    b.strided(16 * shape.warps * units, shape.threads(), [&](Value number) {
+      Row row = rowAt(b.div(number, units));
+      b.when(row.exists, [&] { body(row, b.mul(b.rem(number, units), count)); });
     });
   }
 
   /// Rows of padding, or a part without keys.
   void putNothing() {
-    outputs([&](const Row &row, Value column) {
-      b.store(b.f32(0), outputAt(row.row, row.head, column));
+    outputs(1, [&](const Row &row, Value column) {
+      b.store(b.f32(0), b.element(outputRow(row), column, b.f32()));
       if (spec.splits > 1)
         b.when(b.equal(column, b.i32(0)), [&] { putStats(row.row, row.head, b.f32(kNoScore), b.f32(0)); });
     });
@@ -367,8 +376,12 @@ private:
 
   void joinParts() {
     whenLast(b.add(b.mul(b.blockX(), b.gridY()), b.blockY()), shared, [&] {
-      outputs([&](const Row &row, Value column) {
-        b.store(joined(row.row, row.head, column), resultAt(row.row, row.head, column));
+      int64_t count = spec.valueSize % 4 ? 1 : 4;
+      outputs(count, [&](const Row &row, Value column) {
+        Values joined = this->joined(row.row, row.head, column, count);
+        Value to = b.element(resultRow(row.row, row.head), column, b.f32());
+        for (auto [i, number] : llvm::enumerate(joined))
+          b.store(number, b.offset(to, static_cast<int64_t>(4 * i)));
       });
     });
   }

@@ -57,82 +57,127 @@ StepKernel device::rotaryTableKernel(const KernelPlace &place, int64_t columns, 
   return {name, threads};
 }
 
-static std::string nameOf(const Rotation &spec) {
+static std::string nameOf(const RotaryPart &part) {
+  const Rotation &spec = part.spec;
   return "_h" + std::to_string(spec.heads) + "_d" + std::to_string(spec.size) + "_r" + std::to_string(spec.columns) +
-         (spec.interleaved ? "_i" : "");
+         (spec.interleaved ? "_i" : "") + (part.append ? "_append" : "") + (part.aligned ? "" : "_u");
 }
 
-/// Element c of the head at `in` (its row and first column), rotated.
-static Value rotated(StepBuilder &b, const Rotation &spec, Value x, Value row, Value stride, Value first, Value cos,
-                     Value sin, Value c) {
-  auto in = [&](Value column) { return b.loadF32(b.at(x, row, stride, b.add(first, column))); };
-  Value own = in(c);
-  if (!spec.columns)
-    return own;
-  auto turn = [&] {
-    Value pair, lower, partner;
-    if (spec.interleaved) {
-      pair = b.shr(c, b.i32(1));
-      lower = b.equal(b.bitAnd(c, b.i32(1)), b.i32(0));
-      partner = b.bitXor(c, b.i32(1));
-    } else {
-      lower = b.less(c, b.i32(spec.columns));
-      pair = b.select(lower, c, b.sub(c, b.i32(spec.columns)));
-      partner = b.select(lower, b.add(c, spec.columns), pair);
-    }
-    Value columns = b.i32(spec.columns);
-    Value cosine = b.loadF32(b.at(cos, row, columns, pair)), sine = b.loadF32(b.at(sin, row, columns, pair));
-    Value other = b.mul(in(partner), sine);
-    return b.add(b.mul(own, cosine), b.select(lower, b.negate(other), other));
-  };
-  if (2 * spec.columns == spec.size)
-    return turn();
-  return b.choose(
-      b.less(c, b.i32(2 * spec.columns)), [&] { return KernelBuilder::Values{turn()}; },
-      [&] { return KernelBuilder::Values{own}; })[0];
-}
+namespace {
+/// How threads share a part: a unit is `width` pairs of elements of a head, rotated with each other, or else copied.
+struct RotaryUnits {
+  explicit RotaryUnits(const RotaryPart &part) : spec(part.spec) {
+    int64_t rest = spec.size - 2 * spec.columns;
+    bool wide = part.aligned && !spec.interleaved && spec.columns % 4 == 0 && rest % 8 == 0;
+    width = wide ? 4 : 1;
+    rotated = spec.columns / width;
+    copied = (rest / width + 1) / 2;
+  }
+  int64_t ofHead() const { return rotated + copied; }
+  int64_t all() const { return spec.heads * ofHead(); }
+  Rotation spec;
+  int64_t width, rotated, copied; // units of a head
+};
+
+/// What a thread does of a part.
+class RotaryUnit {
+public:
+  using Values = KernelBuilder::Values;
+  RotaryUnit(StepBuilder &b, const RotaryPart &part, Arguments step, Arguments own, Value row, Value number)
+      : b(b), append(part.append), units(part), spec(part.spec), step(step), own(own), row(row),
+        head(b.div(number, units.ofHead())), unit(b.rem(number, units.ofHead())) {}
+
+  void emit() {
+    if (!append)
+      return put(b.at(own[4], row, own[5], b.mul(head, spec.size)));
+    Value sequence = b.div(row, step[4]), index = b.rem(row, step[4]);
+    b.when(b.less(index, b.number(step[3], sequence)), [&] {
+      Value capacity = b.load(b.i64(), b.element(step[1], b.wide(sequence), b.i64()));
+      Value cache = b.load(b.globalPtr(), b.offset(step[0], b.mul(b.wide(sequence), 8)));
+      Value position = b.wide(b.add(b.number(step[2], sequence), index));
+      Value to = b.offset(cache, b.mul(capacity, b.wide(own[4])));
+      put(b.element(to, b.mul(b.add(b.mul(b.wide(head), capacity), position), spec.size), b.f32()));
+    });
+  }
+
+private:
+  StepBuilder &b;
+  bool append;
+  RotaryUnits units;
+  Rotation spec;
+  Arguments step, own;
+  Value row, head, unit;
+
+  Values load(Value from, Value column) {
+    Value at = b.element(from, column, b.f32());
+    Values numbers;
+    for (Value word : b.words(at, units.width))
+      numbers.push_back(b.bitcast(word, b.f32()));
+    return numbers;
+  }
+  void store(const Values &numbers, Value to, Value column) {
+    Value at = b.element(to, column, b.f32());
+    if (units.width == 1)
+      b.store(numbers[0], at);
+    else
+      b.store(b.pack(numbers), at, static_cast<unsigned>(4 * units.width));
+  }
+
+  /// The unit to a head at `to`.
+  void put(Value to) {
+    Value from = b.at(own[0], row, own[1], b.mul(head, spec.size));
+    auto rotate = [&] {
+      Value pair = b.mul(unit, units.width), first = spec.interleaved ? b.mul(pair, 2) : pair;
+      Value second = b.add(first, spec.interleaved ? 1 : spec.columns), columns = b.i32(spec.columns);
+      Values x = load(from, first), y = load(from, second);
+      Values cos = load(b.at(own[2], row, columns, b.i32(0)), pair),
+             sin = load(b.at(own[3], row, columns, b.i32(0)), pair);
+      for (int64_t i = 0; i < units.width; ++i) {
+        Value turned = b.sub(b.mul(x[i], cos[i]), b.mul(y[i], sin[i]));
+        y[i] = b.add(b.mul(y[i], cos[i]), b.mul(x[i], sin[i]));
+        x[i] = turned;
+      }
+      store(x, to, first);
+      store(y, to, second);
+    };
+    auto copy = [&] {
+      Value first = b.add(b.mul(b.sub(unit, b.i32(units.rotated)), units.width), 2 * spec.columns);
+      store(load(from, first), to, first);
+      Value second = b.add(first, units.copied * units.width);
+      b.when(b.less(second, b.i32(spec.size)), [&] { store(load(from, second), to, second); });
+    };
+    if (units.copied == 0)
+      rotate();
+    else if (units.rotated == 0)
+      copy();
+    else
+      b.ifElse(b.less(unit, b.i32(units.rotated)), rotate, copy);
+  }
+};
+} // namespace
 
 StepKernel device::rotaryKernel(const KernelPlace &place, ArrayRef<RotaryPart> parts) {
+  constexpr int64_t threads = 128;
   std::string name = "rotary", letters = "ppppn";
-  int64_t threads = 32, heads = 0;
+  int64_t all = 0;
   for (const RotaryPart &part : parts) {
-    name += nameOf(part.spec) + (part.append ? "_append" : "");
+    name += nameOf(part);
     letters += part.append ? "pnppn" : "pnpppn";
-    threads = std::max(threads, threadsFor(part.spec.size));
-    heads += part.spec.heads;
+    all += RotaryUnits(part).all();
   }
   makeKernel(place, name, kernelTypes(place, letters), threads, [&](StepBuilder &b, Arguments a) {
-    Value row = b.blockX(), block = b.blockY();
-    auto emitPart = [&](const RotaryPart &part, Arguments own, Value head) {
-      const Rotation &spec = part.spec;
-      Value first = b.mul(head, spec.size);
-      auto element = [&](Value c) { return rotated(b, spec, own[0], row, own[1], first, own[2], own[3], c); };
-      if (!part.append) {
-        b.strided(spec.size, threads,
-                  [&](Value c) { b.store(element(c), b.at(own[4], row, own[5], b.add(first, c))); });
-        return;
-      }
-      Value sequence = b.div(row, a[4]), index = b.rem(row, a[4]);
-      b.when(b.less(index, b.number(a[3], sequence)), [&] {
-        Value capacity = b.load(b.i64(), b.element(a[1], b.wide(sequence), b.i64()));
-        Value cache = b.load(b.globalPtr(), b.offset(a[0], b.mul(b.wide(sequence), 8)));
-        Value position = b.wide(b.add(b.number(a[2], sequence), index));
-        Value to = b.offset(cache, b.mul(capacity, b.wide(own[4])));
-        Value begin = b.mul(b.add(b.mul(b.wide(head), capacity), position), spec.size);
-        b.strided(spec.size, threads,
-                  [&](Value c) { b.store(element(c), b.element(to, b.add(begin, b.wide(c)), b.f32())); });
-      });
-    };
-    int64_t behind = 0;
+    Value row = b.blockX(), number = b.add(b.mul(b.blockY(), threads), b.threadX());
     Arguments rest = a.drop_front(5);
+    int64_t behind = 0;
     for (const RotaryPart &part : parts) {
       size_t count = part.append ? 5 : 6;
-      Value head = b.sub(block, b.i32(behind));
-      Value mine = b.bitAnd(b.lessEqual(b.i32(0), head), b.less(head, b.i32(part.spec.heads)));
-      b.when(mine, [&] { emitPart(part, rest.take_front(count), head); });
-      behind += part.spec.heads;
+      Value mine = b.sub(number, b.i32(behind));
+      int64_t units = RotaryUnits(part).all();
+      b.when(b.bitAnd(b.lessEqual(b.i32(0), mine), b.less(mine, b.i32(units))),
+             [&] { RotaryUnit(b, part, a.take_front(5), rest.take_front(count), row, mine).emit(); });
+      behind += units;
       rest = rest.drop_front(count);
     }
   });
-  return {name, threads, heads};
+  return {name, threads, (all + threads - 1) / threads};
 }

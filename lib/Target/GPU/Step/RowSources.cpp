@@ -25,6 +25,7 @@ public:
     return "_norm_e" + spellNumber(epsilon) + "_o" + spellNumber(offset) + (aligned ? "" : "_u");
   }
   std::string arguments() const override { return "pnp"; }
+  bool isOfWholeRows() const override { return true; }
 
   /// A factor for each row: sums over the row by warps, then over them in order.
   Value prepare(DeviceBuilder &builder, const Block &block) const override {

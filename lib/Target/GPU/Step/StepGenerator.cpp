@@ -129,8 +129,8 @@ Expected<StepProgram> device::generateStep(ModuleOp model, const GPUTarget &targ
   WeightTable weights;
   Json variants = Json::array();
   int64_t scratch = kCounterBytes;
-  // A token, a few, some sequences or a short text, a piece of a text.
-  for (int64_t rows : {int64_t(1), int64_t(8), int64_t(64), program.maxRows}) {
+  // A token, a few, some sequences or a short text, pieces of a text.
+  for (int64_t rows : {int64_t(1), int64_t(8), int64_t(64), int64_t(256), program.maxRows}) {
     StepGenerator generator(forward, target, place, weights, rows);
     if (Error error = generator.run(program))
       return error;

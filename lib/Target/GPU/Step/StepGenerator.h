@@ -40,7 +40,7 @@ struct Lengths {
 
 struct StepLaunch {
   std::string kernel;
-  std::array<int64_t, 3> grid; // x = 0: the rows; x = −n: of each sequence, n at a time
+  std::array<int64_t, 3> grid; // x = 0: the rows; x = −n: of each sequence, n at a time; y = −n: all rows, n at a time
   int64_t threads;
   bool gathered; // rows are the wanted ones; left out where there are none
   llvm::SmallVector<StepArgument> arguments;
