@@ -16,7 +16,7 @@ struct GridKind {
   bool affine;
 };
 constexpr GridKind gridKinds[] = {
-    {UniformRow, 0, false}, {AffineRow, 0, true}, {Uniform32Row, 32, false}, {Affine32Row, 32, true}};
+    {UniformRow, 0, false}, {AffineRow, 0, true}, {Uniform64Row, 64, false}, {Affine64Row, 64, true}};
 
 /// The letter of one bit of each kind; seven follow it.
 struct Letter {
@@ -24,7 +24,7 @@ struct Letter {
   char first;
 };
 constexpr Letter letters[] = {{CodebookRow, '1'}, {UniformRow, 'a'},   {AffineRow, 'A'},  {SharedRow, 'i'},
-                              {HalfRow, 'I'},     {Uniform32Row, 'q'}, {Affine32Row, 'Q'}};
+                              {HalfRow, 'I'},     {Uniform64Row, 'q'}, {Affine64Row, 'Q'}};
 
 const GridKind *gridKind(uint8_t term) {
   auto found = std::find_if(std::begin(gridKinds), std::end(gridKinds),
@@ -111,12 +111,11 @@ Terms sharedTerms(int64_t columns) {
   return terms;
 }
 
-/// What weights are that have been through a format of 4 bits in blocks of 32 before.
-Terms blockTerms(int64_t columns) {
+Terms groupedTerms(int64_t columns) {
   Terms terms;
   if (columns > shortRow) {
-    add(terms, Uniform32Row, {4});
-    add(terms, Affine32Row, {4});
+    add(terms, Uniform64Row, {3, 4, 5});
+    add(terms, Affine64Row, {4});
   }
   return terms;
 }
@@ -129,10 +128,7 @@ Terms joined(const Terms &a, std::span<const uint8_t> b) {
 } // namespace
 
 std::vector<uint8_t> skim::furtherTerms(int64_t columns) {
-  Terms terms = commonTerms(columns);
-  for (const Terms &more : {sharedTerms(columns), blockTerms(columns)})
-    terms = joined(terms, more);
-  return terms;
+  return joined(joined(commonTerms(columns), sharedTerms(columns)), groupedTerms(columns));
 }
 
 std::vector<std::vector<uint8_t>> skim::termFamilies(int64_t columns, unsigned minBits, unsigned maxBits) {
@@ -146,9 +142,13 @@ std::vector<std::vector<uint8_t>> skim::termFamilies(int64_t columns, unsigned m
   for (size_t count = 1; count <= std::min<size_t>(3, shared.size()); ++count)
     for (size_t first = 0; first + count <= shared.size(); ++first)
       families.push_back(joined(own, std::span(shared).subspan(first, count)));
-  if (const Terms more = blockTerms(columns); !more.empty())
-    families.push_back(joined(own, more));
+  if (const Terms grouped = groupedTerms(columns); !grouped.empty())
+    families.push_back(joined(own, grouped));
   return families;
 }
 
-double skim::familyMargin(int64_t columns) { return columns <= mediumRow ? 1.0 : 1.15; }
+double skim::familyMargin(std::span<const uint8_t> family) {
+  const bool groups = std::any_of(family.begin(), family.end(),
+                                  [](uint8_t term) { return isUniform(term) && uniformFormatOf(term).group != 0; });
+  return groups ? 1.15 : 1.0;
+}

@@ -50,8 +50,8 @@ CLI::App *addCommand(CLI::App &app, Action &action, const std::string &name, con
 }
 
 /// A format for people: rows of mixed terms, whose name is as long as the list of
-/// their parts, as `k1..k5i,k2..k4t,w2..w8,w4g32a` (i: int8 tables, t: one table
-/// for all of the rows, g32: groups, a: with zeros); everything else as it is.
+/// their parts, as `k1..k5i,k2..k4t,w2..w8,w4g64a` (i: int8 tables, t: one table
+/// for all of the rows, g64: groups, a: with zeros); everything else as it is.
 std::string shortFormat(const std::string &format);
 
 /// One sequence of token ids a line, separated by spaces; empty lines are skipped.

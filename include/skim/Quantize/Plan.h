@@ -9,7 +9,7 @@
 // `widths` has a letter a row, in logical order, for rows of mixed terms (RowTerm), of 1 to 8 bits:
 //   1 … 8  codebooks                 i … p  codebooks with one f16 table for all these rows
 //   a … h  uniform, symmetric        I … P  codebooks with f16 tables
-//   A … H  uniform, a zero in f16    q … x, Q … X  uniform in groups of 32, symmetric and with a zero in f16
+//   A … H  uniform, a zero in f16    q … x, Q … X  uniform in groups of 64, symmetric and with a zero in f16
 // `error` is what allocation expects to lose.
 //
 //===----------------------------------------------------------------------===//

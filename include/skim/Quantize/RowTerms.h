@@ -10,6 +10,7 @@
 #include "skim/Quantize/Matrix.h"
 
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace skim {
@@ -21,8 +22,8 @@ enum RowTerm : uint8_t {
   AffineRow = 32,    ///< asymmetric, scale and zero in f16
   SharedRow = 48,    ///< one f16 table for all rows of the weight that have this term
   HalfRow = 64,      ///< a table of its own in f16
-  Uniform32Row = 80, ///< symmetric, a scale in f16 for each 32 columns
-  Affine32Row = 96,  ///< asymmetric, scale and zero in f16 for each 32
+  Uniform64Row = 80, ///< symmetric, a scale in f16 for each 64 columns
+  Affine64Row = 96,  ///< asymmetric, scale and zero in f16 for each 64
 };
 inline unsigned bitsOf(uint8_t term) { return term & 15u; }
 inline RowTerm kindOf(uint8_t term) { return RowTerm(term & 0xF0u); }
@@ -56,10 +57,10 @@ std::vector<uint8_t> furtherTerms(int64_t columns);
 /// shares a table or groups columns; the others have it and a few of these.
 std::vector<std::vector<uint8_t>> termFamilies(int64_t columns, unsigned minBits, unsigned maxBits);
 
-/// What errors of all families but the first count for. Where rows are long, a
-/// layer leaves the first for a gain that is more than what calibration's tokens
-/// alone promise, and worth further parts of its kernels (docs/skim.md).
-double familyMargin(int64_t columns);
+/// What errors in a family count for beside others'. A layer takes grids in groups
+/// for a gain that is more than what calibration's tokens alone promise, and worth
+/// further parts of its kernels (docs/skim.md).
+double familyMargin(std::span<const uint8_t> family);
 
 } // namespace skim
 

@@ -17,11 +17,10 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
 
     With `all-terms` a row may also be uniform codes or share one table with others,
     which store less beside the codes than a table of its own; long rows may have f16
-    tables, or 4 bits in groups of 32, as files of 4 bits have them. What shares or
-    groups is offered layer by layer, so that no layer has rows of all kinds. A head
-    that was left open joins a budget of bytes; where it is tied to the embeddings it gets one term,
-    since rows that are looked up lie in one place. Without gradients of the
-    head's outputs in the statistics it gets 8 bits.
+    tables, or scales of groups of 64. What shares or groups is offered layer by
+    layer, so that no layer has rows of all kinds. A head that was left open joins a budget of bytes; where it is tied to the
+    embeddings it gets one term, since rows that are looked up lie in one place.
+    Without gradients of the head's outputs in the statistics it gets 8 bits.
 
     `bits` bounds the true bits of the linears (all stored bytes × 8 ÷ weights;
     the head and embeddings not counted), `size` the bytes of all weights. The

@@ -340,9 +340,11 @@ AllocationFamily AllocateBitsPass::familyOf(const OpenLayer &layer, size_t index
       family.rowBytes.push_back(layer.rows * storedRowBytes(layer.terms[i], tableType, layer.columns) +
                                 sharedTableBytes(layer.terms[i]) + alphaBytes(layer));
   }
-  if (index > 0)
-    for (double &error : own)
-      error *= familyMargin(layer.columns);
+  std::vector<uint8_t> terms;
+  for (size_t i : chosen)
+    terms.push_back(layer.terms[i]);
+  for (double &error : own)
+    error *= familyMargin(terms);
   family.errors = own;
   return family;
 }

@@ -248,7 +248,7 @@ TEST(LayerCodes, RowsOfManyKinds) {
   options.allTerms = true;
   auto record = recordLayer("layer", layer.view(), sensitivity, options);
   ASSERT_TRUE(record) << record.message();
-  const uint8_t kinds[] = {2, UniformRow + 8, AffineRow + 3, SharedRow + 3, HalfRow + 4, Affine32Row + 4};
+  const uint8_t kinds[] = {2, UniformRow + 8, AffineRow + 3, SharedRow + 3, HalfRow + 4, Affine64Row + 4};
   std::vector<uint8_t> terms(layer.rows);
   for (int64_t n = 0; n < layer.rows; ++n)
     terms[n] = kinds[n % 6];
@@ -274,7 +274,7 @@ TEST(LayerCodes, RowsOfManyKinds) {
   EXPECT_EQ(finished->parts[2].matrix.find("zeros")->bytes.size(), 50u);
   EXPECT_EQ(finished->parts[3].matrix.find("table")->bytes.size(), 16u);
   EXPECT_EQ(finished->parts[4].matrix.find("table")->bytes.size(), 25u * 32);
-  EXPECT_EQ(finished->parts[5].matrix.find("scales")->bytes.size(), 25u * 2 * 3); // the last group has 8 columns
+  EXPECT_EQ(finished->parts[5].matrix.find("scales")->bytes.size(), 25u * 2 * 2); // the last group has 8 columns
 }
 
 TEST(LayerCodes, TermsHaveLettersAndFamilies) {

@@ -55,11 +55,32 @@ TEST(Cuda, LaunchList) {
   LaunchValues values;
   values.rows = 6;
   values.at(LaunchList::Source::Sampling) = 256;
-  EXPECT_EQ(values.blocks(launch), 0u) << "nobody wants rows";
+  EXPECT_EQ(values.grid(launch)[0], 0u) << "nobody wants rows";
   values.wantedRows = 2;
-  EXPECT_EQ(values.blocks(launch), 2u);
+  EXPECT_EQ(values.grid(launch)[0], 2u);
   EXPECT_EQ(values.of(launch.arguments[0]), 256u);
   EXPECT_EQ(static_cast<int32_t>(values.of(launch.arguments[1])), -3);
+
+  // Blocks of several rows: of all, and of each sequence; and launches of some lengths.
+  Expected<LaunchList> other = parse("[{\"kernel\": \"k\", \"grid\": [3, -16, 2], \"threads\": 32, \"arguments\": []}, "
+                                     "{\"kernel\": \"k\", \"grid\": [-8, 5, 1], \"threads\": 32, \"arguments\": [], "
+                                     "\"lengths\": [9, 20]}]");
+  ASSERT_TRUE(bool(other)) << other.message();
+  using Grid = std::array<uint32_t, 3>;
+  values.rows = 40;
+  values.length = 10;
+  EXPECT_EQ(values.grid(other->sampling[0]), (Grid{3, 3, 2}));
+  EXPECT_EQ(values.grid(other->sampling[1]), (Grid{8, 5, 1}));
+  values.length = 8;
+  EXPECT_EQ(values.grid(other->sampling[1])[0], 0u);
+  values.rows = values.length = 21;
+  EXPECT_EQ(values.grid(other->sampling[1])[0], 0u);
+  for (const char *lengths : {"[0, 1]", "[1]", "7", "[1, -1]"})
+    EXPECT_NE(parse("[{\"kernel\": \"k\", \"grid\": [1, 1, 1], \"threads\": 32, \"arguments\": [], \"lengths\": " +
+                    std::string(lengths) + "}]")
+                  .message(),
+              "")
+        << lengths;
   EXPECT_EQ(list->choose(9).message(), "too many rows in a step: expected 8, got 9");
   EXPECT_NE(parse("7").message(), "");
   EXPECT_NE(parse("[{\"kernel\": \"other\", \"grid\": [0, 1, 1], \"threads\": 32, \"arguments\": []}]").message(), "");
