@@ -128,9 +128,9 @@ private:
   cuda::StepCode code;
   std::string name;
   std::vector<Case::Weight> weights;
-  int64_t capacity = 0, context = 0, cacheBytes = 0, scratch = 0;
+  int64_t capacity = 0, context = 0, prompt = 0, cacheBytes = 0, scratch = 0;
   uint64_t linearBytes = 0;
-  Json predicted;
+  Json predicted, linears;
 };
 
 /// Adds to the timed linears and the step what stands beside them: limit, cuBLAS, prediction. `blas` may be null.

@@ -204,13 +204,15 @@ static Error packStep(MLIRContext &context, const Options &options, const GPUTar
   buildFusePipeline(passes, "f32");
   if (failed(passes.run(**model)))
     return fail("cannot fuse model", "a LLaMA in " + shape.format);
-  Json predicted = Json::object();
-  for (const DeviceFigures &figures : devicesOf(target, options)) {
-    Expected<device::ModelledLaunches> launches = device::modelStep(**model, target, figures, {.context = tokens});
-    if (!launches)
-      return launches.takeError();
-    predicted[figures.key] = predictionJson(*launches);
-  }
+  Json predicted = {{"token", Json::object()}, {"prompt", Json::object()}};
+  for (const DeviceFigures &figures : devicesOf(target, options))
+    for (auto [what, length] : {std::pair<const char *, int64_t>{"token", 1}, {"prompt", tokens}}) {
+      Expected<device::ModelledLaunches> launches =
+          device::modelStep(**model, target, figures, {.length = length, .context = tokens});
+      if (!launches)
+        return launches.takeError();
+      predicted[what][figures.key] = predictionJson(*launches);
+    }
   OwningOpRef<ModuleOp> code;
   Expected<device::StepProgram> program = device::generateStep(**model, target, code);
   if (!program)
@@ -240,6 +242,13 @@ static Error packStep(MLIRContext &context, const Options &options, const GPUTar
                 {"weights", std::move(weights)},
                 {"cache_bytes_per_token", cacheBytes},
                 {"context", tokens},
+                {"prompt", tokens},
+                // As a library would multiply them, with what has the same input in one product: n, k and how many.
+                {"linears",
+                 {{shape.hidden + 2 * shape.hidden / shape.heads * shape.cacheHeads, shape.hidden, shape.layers},
+                  {shape.hidden, shape.hidden, shape.layers},
+                  {2 * shape.feedForward, shape.hidden, shape.layers},
+                  {shape.hidden, shape.feedForward, shape.layers}}},
                 {"vocabulary", program->vocabulary},
                 {"max_rows", program->maxRows},
                 {"linear_bytes", read},

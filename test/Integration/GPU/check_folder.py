@@ -55,14 +55,18 @@ def results(path):
     assert found["packages"] and all(one["correct"] for one in found["packages"])
     assert found["read_gbps"] > 0 and found["copy_gbps"] > 0 and found["node_microseconds"] > 0
     assert found["nodes"] >= 64 and found["made"]["version"] and found["device"]["name"] and found["device"]["cuda"]
+    prompt = found["step"]["prompt"]
+    assert prompt["tokens"] >= 16 and near(prompt["prefill_tokens_per_s"], prompt["tokens"] / prompt["microseconds"] * 1e6)
+    assert near(prompt["measured_of_predicted"], prompt["microseconds"] / prompt["predicted_microseconds"])
     for one in found["kernels"] + [found["step"]]:
         bytes_read = one.get("bytes", one.get("bytes_per_token"))
         assert near(one["limit_microseconds"], bytes_read / found["read_gbps"] * 1e-3)
         assert near(one["fraction_of_limit"], one["limit_microseconds"] / one["microseconds"])
         assert near(one["measured_of_predicted"], one["microseconds"] / one["predicted_microseconds"])
+    for one in found["kernels"] + [prompt]:
+        assert near(one["speedup_over_cublas_f16"], one["cublas_f16_microseconds"] / one["microseconds"])
     for one in found["kernels"]:
         assert one["copies"] * one["bytes"] > found["device"]["l2_bytes"]
-        assert near(one["speedup_over_cublas_f16"], one["cublas_f16_microseconds"] / one["microseconds"])
 
 
 def damage(path, chip):
