@@ -28,6 +28,10 @@ void DeviceBuilder::fence() {
 }
 void DeviceBuilder::barrier() { gpu::BarrierOp::create(builder, loc); }
 void DeviceBuilder::warpBarrier() { NVVM::SyncWarpOp::create(builder, loc, i32(-1)); }
+Value DeviceBuilder::exchange(Value x, int64_t distance) {
+  return gpu::ShuffleOp::create(builder, loc, x, static_cast<int32_t>(distance), 32, gpu::ShuffleMode::XOR)
+      .getShuffleResult();
+}
 Value DeviceBuilder::broadcast(Value word) {
   return gpu::ShuffleOp::create(builder, loc, word, /*offset=*/0, /*width=*/32, gpu::ShuffleMode::IDX)
       .getShuffleResult();
@@ -185,6 +189,24 @@ Value DeviceBuilder::fmaPairs(Value a, Value b, Value c, Type half) {
       *this, LLVM::FMAOp::create(builder, loc, asPair(*this, a, half), asPair(*this, b, half), asPair(*this, c, half)));
 }
 
+/// m16n8 of `k`; sums are of c's type.
+static Values multiplied(DeviceBuilder &b, NVVM::MMATypes type, int64_t k, ArrayRef<Value> left, ArrayRef<Value> right,
+                         ArrayRef<Value> c) {
+  SmallVector<Type> types(4, c[0].getType());
+  Type result = LLVM::LLVMStructType::getLiteral(b.builder.getContext(), types);
+  std::optional<std::array<NVVM::MMATypes, 2>> multiplicands = std::array{type, type};
+  std::optional<std::array<NVVM::MMALayout, 2>> layouts = std::array{NVVM::MMALayout::row, NVVM::MMALayout::col};
+  std::optional<NVVM::MMAIntOverflow> overflow;
+  if (type == NVVM::MMATypes::s8)
+    overflow = NVVM::MMAIntOverflow::wrapped;
+  auto op = NVVM::MmaOp::create(b.builder, b.loc, result, left, right, c, ArrayRef<int64_t>{16, 8, k}, std::nullopt,
+                                overflow, multiplicands, layouts);
+  Values sums;
+  for (int64_t i = 0; i < 4; ++i)
+    sums.push_back(LLVM::ExtractValueOp::create(b.builder, b.loc, op.getRes(), i));
+  return sums;
+}
+
 Values DeviceBuilder::mma(Type half, ArrayRef<Value> a, ArrayRef<Value> b, ArrayRef<Value> c) {
   // The operation wants pairs of f16, but words of bf16.
   auto operands = [&](ArrayRef<Value> words) {
@@ -193,17 +215,11 @@ Values DeviceBuilder::mma(Type half, ArrayRef<Value> a, ArrayRef<Value> b, Array
       result.push_back(half.isF16() ? asPair(*this, word, half) : word);
     return result;
   };
-  SmallVector<Type> types(4, f32());
-  Type result = LLVM::LLVMStructType::getLiteral(builder.getContext(), types);
-  NVVM::MMATypes type = half.isF16() ? NVVM::MMATypes::f16 : NVVM::MMATypes::bf16;
-  std::optional<std::array<NVVM::MMATypes, 2>> multiplicands = std::array{type, type};
-  std::optional<std::array<NVVM::MMALayout, 2>> layouts = std::array{NVVM::MMALayout::row, NVVM::MMALayout::col};
-  auto op = NVVM::MmaOp::create(builder, loc, result, operands(a), operands(b), c, ArrayRef<int64_t>{16, 8, 16},
-                                std::nullopt, std::nullopt, multiplicands, layouts);
-  Values sums;
-  for (int64_t i = 0; i < 4; ++i)
-    sums.push_back(LLVM::ExtractValueOp::create(builder, loc, op.getRes(), i));
-  return sums;
+  return multiplied(*this, half.isF16() ? NVVM::MMATypes::f16 : NVVM::MMATypes::bf16, 16, operands(a), operands(b), c);
+}
+
+Values DeviceBuilder::mmaBytes(ArrayRef<Value> a, ArrayRef<Value> b, ArrayRef<Value> c) {
+  return multiplied(*this, NVVM::MMATypes::s8, 32, a, b, c);
 }
 
 Value DeviceBuilder::reciprocal(Value x) { return NVVM::RcpApproxFtzF32Op::create(builder, loc, f32(), x); }

@@ -41,7 +41,7 @@ struct First {
 struct Piece {
   KernelSignature signature;
   int64_t n;
-  LaunchArgument x, y, yStride, permutation, bias, gate, t, alpha;
+  LaunchArgument x, xScales, y, yStride, permutation, bias, gate, t, alpha;
   SmallVector<int64_t> components, factors;
 };
 using Pieces = std::vector<Piece>;
@@ -51,26 +51,26 @@ public:
   Planner(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module, const GPUTarget &target,
           const LinearCall &call, int64_t m, const RowSource &source)
       : builder(builder), loc(loc), module(module), target(target), call(call), source(source),
-        bf16(call.mode == "bf16"), m(m) {}
+        bf16(call.mode == "bf16"), a8(call.mode == "a8"), m(m) {}
 
   Error run() {
     LinearPieces parts = takeApart(call);
     for (const LinearPiece &piece : parts.pieces)
-      if (Error error = checkLeaf(piece.leaf))
+      if (Error error = a8 ? checkByteLeaf(piece.leaf) : checkLeaf(piece.leaf))
         return error;
     for (const LowRankPair &pair : parts.pairs)
       if (Error error = checkLeaf(pair.factors))
         return error;
     one = m == 1 && fitsOne(call.k);
     beside = one && standBeside(parts);
-    if (target.hasWgmma() && m >= kWideRows && isWide(parts))
+    if (!a8 && target.hasWgmma() && m >= kWideRows && isWide(parts))
       layout = PackedLayout::Matrices;
     packAll(parts);
     Pieces pieces, behind;
     for (const LinearPiece &piece : parts.pieces)
-      pieces.push_back(pieceOf(piece));
+      pieces.push_back(pieceOf(piece, a8));
     for (auto [index, pair] : llvm::enumerate(parts.pairs)) {
-      const LinearPiece *whole = pieceOf(parts, pair);
+      const LinearPiece *whole = holderOf(parts, pair);
       if (!whole) {
         behind.push_back(secondFactor(pair, products[index]));
         if (call.epilogue == LinearEpilogue::Gate)
@@ -99,14 +99,15 @@ private:
   const GPUTarget &target;
   const LinearCall &call;
   const RowSource &source;
-  bool bf16;
+  bool bf16, a8;
   bool one = false;                         // x is made where it is multiplied
   bool beside = false;                      // and A in the launch of its product
   PackedLayout layout = PackedLayout::Rows; // of x
   int64_t m;
   LinearPlan plan;
-  llvm::SmallMapVector<int64_t, LaunchArgument, 4> packed; // x times α, by α
-  SmallVector<LaunchArgument> products;                    // t of each pair
+  llvm::SmallMapVector<int64_t, LaunchArgument, 4> packed;                           // x times α, by α
+  llvm::SmallMapVector<int64_t, std::pair<LaunchArgument, LaunchArgument>, 4> bytes; // the same as bytes, with scales
+  SmallVector<LaunchArgument> products;                                              // t of each pair
   std::vector<First> firsts;
 
   Error checkLeaf(WeightEncoding leaf) {
@@ -115,8 +116,23 @@ private:
     return fail("no kernel", leaf.getShortName(), "an encoding with a decoder for GPUs", "");
   }
 
-  /// The piece whose tiles have the pair's rows; of permuted parts there is none.
-  static const LinearPiece *pieceOf(const LinearPieces &parts, const LowRankPair &pair) {
+  Error checkByteLeaf(WeightEncoding leaf) {
+    std::unique_ptr<Decoder> decoder = makeDecoder(leaf, {call.k, false, true});
+    if (!decoder || !decoder->hasBytes())
+      return fail("no kernel for activations a8", leaf.getShortName(), "values that are integers of 8 bits", "others");
+    if (int64_t group = decoder->group(); group != 0 && group < call.k && group % kStepColumns != 0)
+      return fail("no kernel for activations a8", leaf.getShortName(), "groups of multiples of 32 columns",
+                  std::to_string(group));
+    if (packedColumns(call.k) > kMostByteColumns)
+      return fail("no kernel for activations a8", leaf.getShortName(),
+                  "at most " + std::to_string(kMostByteColumns) + " columns", std::to_string(call.k));
+    return Error::success();
+  }
+
+  /// The piece whose sums have the pair's; of permuted parts there is none, and none of integers.
+  const LinearPiece *holderOf(const LinearPieces &parts, const LowRankPair &pair) const {
+    if (a8)
+      return nullptr;
     const auto *found = llvm::find_if(parts.pieces, [&](const LinearPiece &piece) {
       return piece.yColumn == pair.yColumn && piece.n == pair.n && piece.permutation < 0;
     });
@@ -125,10 +141,10 @@ private:
 
   /// True if one launch can make t and read it: it has all pieces, each of which multiplies its pair's B; and blocks
   /// have x as A wants it, without α.
-  static bool standBeside(const LinearPieces &parts) {
+  bool standBeside(const LinearPieces &parts) const {
     return !parts.pairs.empty() && parts.pieces.size() <= kMostPieces && parts.pairs.size() <= kMostPieces &&
            llvm::none_of(parts.pieces, [](const LinearPiece &piece) { return piece.alpha >= 0; }) &&
-           llvm::all_of(parts.pairs, [&](const LowRankPair &pair) { return pieceOf(parts, pair); });
+           llvm::all_of(parts.pairs, [&](const LowRankPair &pair) { return holderOf(parts, pair); });
   }
 
   LaunchArgument allocate(int64_t bytes) {
@@ -148,10 +164,12 @@ private:
   void packAll(const LinearPieces &parts) {
     Pieces first;
     for (const LinearPiece &piece : parts.pieces)
-      if (!one)
+      if (!one && a8)
+        bytes.insert({piece.alpha, {}});
+      else if (!one)
         packed.insert({piece.alpha, {}});
     // With one form the kernel that multiplies A packs x on the way.
-    bool fused = m <= 8 && !parts.pairs.empty() && packed.size() == 1 && parts.pairs.size() <= kMostPieces;
+    bool fused = !a8 && m <= 8 && !parts.pairs.empty() && packed.size() == 1 && parts.pairs.size() <= kMostPieces;
     if (!parts.pairs.empty() && !fused && !one)
       packed.insert({-1, {}});
     bool plain = packed.contains(-1);
@@ -165,7 +183,7 @@ private:
       }
     // A product of its own reads t in whole steps, which A's rows need not fill: then t is packed like x.
     bool packProducts = llvm::any_of(
-        parts.pairs, [&](const LowRankPair &pair) { return !pieceOf(parts, pair) && pair.rank % kStepColumns != 0; });
+        parts.pairs, [&](const LowRankPair &pair) { return !holderOf(parts, pair) && pair.rank % kStepColumns != 0; });
     SmallVector<LinearLaunch> productPacks;
     PlainRows plainRows;
     for (const LowRankPair &pair : parts.pairs) {
@@ -192,7 +210,11 @@ private:
         productPacks.push_back(
             packLaunch(plainRows, pair.rank, {piece.y}, {products.back()}, true, 0, PackedLayout::Rows));
     }
-    if (!fused && !one)
+    for (auto &[alpha, form] : bytes) {
+      form = {allocate(m * packedColumns(call.k)), allocate(m * 4)};
+      plan.launches.push_back(bytePackLaunch(alpha, form.first, form.second));
+    }
+    if (!fused && !packed.empty())
       plan.launches.push_back(packLaunch(source, call.k, sourceArguments(), forms, plain,
                                          static_cast<int64_t>(packed.size()) - plain, layout));
     launch(first, fused ? ArrayRef<LaunchArgument>(forms) : ArrayRef<LaunchArgument>(), one, layout);
@@ -210,6 +232,18 @@ private:
     return pack;
   }
 
+  LinearLaunch bytePackLaunch(int64_t alpha, LaunchArgument to, LaunchArgument scales) {
+    LinearLaunch pack;
+    pack.kernel = getOrCreateBytePack(builder, loc, module, source, call.k, alpha >= 0);
+    pack.grid = {1, -1, 1};
+    pack.threads = kBytePackThreads;
+    pack.arguments = sourceArguments();
+    pack.arguments.append({to, scales});
+    if (alpha >= 0)
+      pack.arguments.push_back({LaunchArgument::Weight, alpha});
+    return pack;
+  }
+
   KernelSignature signatureOf(WeightEncoding leaf, int64_t k, int64_t n) {
     KernelSignature signature;
     signature.leaf = leaf;
@@ -220,11 +254,15 @@ private:
     return signature;
   }
 
-  Piece pieceOf(const LinearPiece &from) {
+  /// `asBytes`: x is.
+  Piece pieceOf(const LinearPiece &from, bool asBytes = false) {
     Piece piece;
     piece.signature = signatureOf(from.leaf, call.k, from.n);
+    piece.signature.a8 = asBytes;
     piece.n = from.n;
     piece.x = packed.lookup(from.alpha);
+    if (asBytes)
+      std::tie(piece.x, piece.xScales) = bytes.lookup(from.alpha);
     piece.y = {LaunchArgument::Y, 0, from.yColumn * 4};
     piece.yStride = {LaunchArgument::Stride};
     piece.gate = {LaunchArgument::Gate, 0, from.yColumn * 4};
@@ -289,7 +327,7 @@ private:
     KernelSignature shape = pieces.front().signature; // what all have in common
     int64_t units = 1, spans = INT64_MAX, slabs = 1, resident = 0;
     for (const Piece &piece : pieces) {
-      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
+      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, piece.signature.decodeContext());
       units = std::max(units, Columns::units(*decoder, shape.k));
       spans = std::min(spans, wide ? wideSpans(*decoder, shape.k) : manySpans(*decoder, shape.k));
     }
@@ -400,7 +438,7 @@ private:
       if (wide)
         create("wide", wideSharedBytes(), emitWideKernel);
       else
-        create("many", manySharedBytes(shape.xTiles), emitManyKernel);
+        create("many", manySharedBytes(shape), emitManyKernel);
     }
     plan.launches.push_back(planned);
   }
@@ -416,7 +454,7 @@ private:
     bool tables = true, groups = false, zeros = false, wide = false, crowded = false;
     for (const Piece &piece : pieces) {
       tiles += tilesOf(piece);
-      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
+      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, piece.signature.decodeContext());
       groups |= decoder->group() != 0 && decoder->group() < shape.k;
       zeros |= groups && decoder->hasZeros();
       wide |= (decoder->bits() > 4 && decoder->bits() != 16) || isa<PlanesAttr>(piece.signature.leaf);
@@ -473,11 +511,11 @@ private:
     bool crowded = false;
     int64_t blocks = 0, slabs = (m + 63) / 64;
     for (const Piece &piece : pieces) {
-      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, {shape.k, bf16});
+      std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, piece.signature.decodeContext());
       int64_t group = decoder->group(), bits = decoder->bits();
       bool groups = group != 0 && group < shape.k;
       int64_t shortest = decoder->hasZeros() ? 128 : 64;
-      crowded |= groups && (!decoder->hasHalfScales() || group % shortest != 0);
+      crowded |= groups && (piece.signature.a8 || !decoder->hasHalfScales() || group % shortest != 0);
       crowded |= bits > 16 || (bits > 4 && bits < 16 && (groups || isa<CodebookAttr>(piece.signature.leaf)));
       blocks += slabs * ((tilesOf(piece) + 2 * shape.warps - 1) / (2 * shape.warps));
     }
@@ -547,6 +585,8 @@ private:
     const KernelSignature &signature = piece.signature;
     if (readsX)
       arguments.push_back(piece.x);
+    if (readsX && signature.a8)
+      arguments.push_back(piece.xScales);
     arguments.append({piece.y, constant(piece.n), piece.yStride});
     if (signature.permutation)
       arguments.push_back(piece.permutation);
@@ -569,8 +609,8 @@ private:
 Expected<LinearPlan> device::emitLinear(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
                                         const GPUTarget &target, const LinearCall &call, int64_t m,
                                         const RowSource *source) {
-  if (call.mode != "f16" && call.mode != "bf16")
-    return fail("no kernel", "activation mode " + call.mode, "f16 or bf16", call.mode);
+  if (call.mode != "f16" && call.mode != "bf16" && call.mode != "a8")
+    return fail("no kernel", "activation mode " + call.mode, "f16, bf16 or a8", call.mode);
   OpBuilder::InsertionGuard guard(builder);
   PlainRows rows;
   Planner planner(builder, loc, module, target, call, m, source ? *source : rows);

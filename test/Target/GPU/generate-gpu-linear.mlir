@@ -10,7 +10,7 @@
 // RUN: not skim-translate %s --gpu-to-ptx 2>&1 | FileCheck %s --check-prefix=NONE
 
 // TARGET: error: unknown target: expected one of nvidia:sm_80, {{.*}}, got nvidia:sm_70
-// MODE: error: no kernel at activation mode f32: expected f16 or bf16, got f32
+// MODE: error: no kernel at activation mode f32: expected f16, bf16 or a8, got f32
 // ROWS: error: option 'rows': expected a positive number, got 0
 // NONE: error: expected a gpu.module
 

@@ -53,6 +53,8 @@ bool isExact(StringRef text) {
   return llvm::none_of(kRounded, [&](const char *part) { return text.contains(part); });
 }
 
+bool hasPair(StringRef text) { return text.contains("low_rank") || text.contains("+r"); }
+
 /// What the launches of a case did, by kernel.
 struct Outcome {
   std::vector<float> y;
@@ -189,6 +191,33 @@ std::vector<float> exactFloats(size_t count, std::mt19937 &random) {
   return values;
 }
 
+/// α of a weight, or nothing.
+std::vector<float> alphaOf(const RandomWeight &weight, int64_t n, int64_t k) {
+  std::vector<float> alpha;
+  for (auto [component, bytes] : llvm::zip(getComponents(weight.term, {n, k}), weight.bytes))
+    for (int64_t i = 0; component.kind == ComponentKind::Alpha && i < k; ++i) {
+      uint16_t half;
+      std::memcpy(&half, bytes.data() + 2 * i, 2);
+      alpha.push_back(f16ToF32(half));
+    }
+  return alpha;
+}
+
+/// What a row of x is for weights [.., k] once x·α is bytes: each as it should be, s·q ÷ α.
+std::vector<double> asBytes(const float *x, int64_t k, const std::vector<float> &alpha) {
+  auto scaled = [&](int64_t j) { return alpha.empty() ? x[j] : x[j] * alpha[static_cast<size_t>(j)]; };
+  float largest = 0;
+  for (int64_t j = 0; j < k; ++j)
+    largest = std::max(largest, std::fabs(scaled(j)));
+  float factor = largest > 0 ? 127 / largest : 0, scale = largest * (1.0f / 127);
+  std::vector<double> result;
+  for (int64_t j = 0; j < k; ++j) {
+    double byte = std::nearbyint(scaled(j) * factor);
+    result.push_back(byte * scale / (alpha.empty() ? 1 : static_cast<double>(alpha[static_cast<size_t>(j)])));
+  }
+  return result;
+}
+
 Outcome compare(MLIRContext &context, const Case &test, int64_t m, std::mt19937 &random) {
   int64_t n = test.columns(), k = test.k;
   std::vector<float> values = test.weight.values;
@@ -201,16 +230,27 @@ Outcome compare(MLIRContext &context, const Case &test, int64_t m, std::mt19937 
                " " + test.mode);
   EXPECT_EQ(values.size(), static_cast<size_t>(n * k));
   std::vector<float> x = exactFloats(m * k, random), bias = exactFloats(n, random), gate = exactFloats(m * n, random);
+  const bool a8 = test.mode == "a8", isPair = hasPair(test.weight.text);
+  std::vector<float> alpha = alphaOf(test.weight, test.n, k);
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; a8 && i < m * k; ++i)
+    if (isPair) // bytes hold x, so that pairs, which have it in f16, mean the same
+      x[i] = i % k ? x[i] : 127.0f / 16;
+    else // one row is zero
+      x[i] = i / k == 1 ? 0 : normal(random);
   Outcome outcome = simulate(context, test, m, x, bias, gate, 0.25f);
   EXPECT_EQ(outcome.error, "");
   if (!outcome.error.empty() || values.size() != static_cast<size_t>(n * k))
     return outcome;
   double worst = 0, worstAllowed = 1;
-  for (int64_t row = 0; row < m; ++row)
+  for (int64_t row = 0; row < m; ++row) {
+    std::vector<double> own(x.begin() + row * k, x.begin() + (row + 1) * k);
+    if (a8)
+      own = asBytes(x.data() + row * k, k, alpha);
     for (int64_t i = 0; i < n; ++i) {
       double sum = test.biased ? bias[i] : 0, size = std::abs(sum);
       for (int64_t j = 0; j < k; ++j) {
-        double product = double(values[i * k + j]) * x[row * k + j];
+        double product = values[i * k + j] * own[j];
         sum += product;
         size += std::abs(product);
       }
@@ -222,12 +262,15 @@ Outcome compare(MLIRContext &context, const Case &test, int64_t m, std::mt19937 
         size *= std::abs(silu);
       }
       // Of the sum of magnitudes: sums in f32; else four roundings to the mode's type (x·α, scale, weight, t = A·x).
-      double unit = test.mode == "f16" ? 0x1p-11 : 0x1p-9;
-      double allowed = size * (exact[i] && test.mode == "f16" ? 4e-6 : 4 * unit) + 1e-6;
+      // Bytes are exact, whatever is around them.
+      double unit = test.mode == "bf16" ? 0x1p-9 : 0x1p-11;
+      bool isExactSum = a8 ? !isPair : exact[i] && test.mode == "f16";
+      double allowed = size * (isExactSum ? 4e-6 : 4 * unit) + 1e-6;
       double error = std::abs(outcome.y[row * n + i] - sum);
       if (!(error / allowed <= worst / worstAllowed))
         worst = error, worstAllowed = allowed;
     }
+  }
   EXPECT_LE(worst, worstAllowed);
   return outcome;
 }
@@ -298,6 +341,110 @@ TEST_P(GPULinear, MatchesReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, GPULinear, testing::Values("f16", "bf16"));
+
+/// x in bytes: weights that are integers, whatever is around them.
+TEST(GPULinearBytes, MatchesReference) {
+  struct Work {
+    std::string text;
+    Shape shape;
+    size_t number;
+  };
+  std::vector<Work> all;
+  for (auto [index, shape] : llvm::enumerate(kShapes)) {
+    std::string half = std::to_string(shape.n / 2), rest = std::to_string(shape.n - shape.n / 2);
+    std::vector<std::string> terms = {"w4g128",
+                                      "w4g32a",
+                                      "w3g64",
+                                      "w2",
+                                      "w1a",
+                                      "w5g128",
+                                      "w8",
+                                      "w7g128a",
+                                      "k1i",
+                                      "k2i",
+                                      "k3i",
+                                      "k4i",
+                                      "k5i",
+                                      "k8i",
+                                      "#skim.codebook<bits = 2, table = i8, scope = tensor>",
+                                      "#skim.uniform<bits = 4, group = 64, scale = f32>",
+                                      "#skim.scaled<#skim.codebook<bits = 3, table = i8>>"};
+    if (shape.n > 1)
+      terms.push_back("#skim.rows<[#skim.codebook<bits = 2, table = i8> : " + half +
+                      ", #skim.uniform<bits = 3, group = 32, asymmetric> : " + rest + "]>");
+    if (shape.k > 64) {
+      terms.push_back("#skim.low_rank<#skim.codebook<bits = 3, table = i8>, rank = 20, factors = #skim.dense<f16>>");
+      terms.push_back("k4i+r32");
+    }
+    for (auto [number, text] : llvm::enumerate(terms))
+      if (fullTests() || (number + index) % 2 == 0)
+        all.push_back({text, shape, number + index});
+  }
+  parallelFor(all.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
+    const Work &work = all[begin];
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    std::mt19937 random(static_cast<unsigned>(begin));
+    Case test{randomWeight(context, work.text, work.shape.n, work.shape.k, random), work.shape.n, work.shape.k, "a8"};
+    test.biased = work.number % 3 == 0;
+    test.multiprocessors = work.number % 5 < 2 ? 4 : 108;
+    test.epilogue = work.number % 4 == 1   ? LinearEpilogue::Add
+                    : work.number % 4 == 2 ? LinearEpilogue::Gate
+                                           : LinearEpilogue::Store;
+    for (int64_t m : rowsOf(work.number)) {
+      Outcome outcome = compare(context, test, m, random);
+      ASSERT_FALSE(outcome.counters.empty());
+      // B·t is behind the product.
+      const std::string &last = outcome.counters.back().kernel;
+      EXPECT_NE(last.find(hasPair(work.text) ? "_f16_" : "_a8_"), std::string::npos) << last;
+    }
+  });
+}
+
+/// Every byte of the codes once, in whole sectors, and no bank twice.
+TEST(GPULinearBytes, Counts) {
+  const char *const terms[] = {"w4g128", "w8", "k2i", "k3i", "k4i"};
+  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    std::mt19937 random(3);
+    for (int64_t m : {1, 5, 16, 64}) {
+      Case test{randomWeight(context, terms[begin], 48, 4096, random), 48, 4096, "a8"};
+      Outcome outcome = compare(context, test, m, random);
+      ASSERT_EQ(outcome.counters.size(), m == 1 ? 1u : 2u);
+      const sim::Counters &counters = outcome.counters.back();
+      EXPECT_EQ(counters.bankConflicts(), 0u) << terms[begin] << " " << m;
+      const sim::BufferCounters *codes = counters.buffer("weight0");
+      ASSERT_TRUE(codes);
+      EXPECT_EQ(codes->leastReads, 1u) << terms[begin] << " " << m;
+      EXPECT_EQ(codes->mostReads, 1u) << terms[begin] << " " << m;
+    }
+  });
+}
+
+TEST(GPULinearBytes, OtherWeightsFail) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  prepareGPUEmission(context);
+  prepareSimulation(context);
+  std::mt19937 random(3);
+  for (auto [text, message] :
+       {std::pair<const char *, const char *>{"f16", "no kernel for activations a8 at #skim.dense<f16>: expected "
+                                                     "values that are integers of 8 bits, got others"},
+        {"k3", "expected values that are integers of 8 bits"},
+        {"p2", "expected values that are integers of 8 bits"},
+        {"mx4", "expected values that are integers of 8 bits"},
+        {"#skim.uniform<bits = 4, group = 20>", "expected groups of multiples of 32 columns, got 20"},
+        {"#skim.uniform<bits = 8, asymmetric>", "expected values that are integers of 8 bits"},
+        {"#skim.uniform<bits = 4, group = 32, asymmetric, zero = f16>",
+         "expected values that are integers of 8 bits"}}) {
+    Case test{randomWeight(context, text, 16, 256, random), 16, 256, "a8"};
+    Outcome outcome =
+        simulate(context, test, 1, std::vector<float>(256), std::vector<float>(16), std::vector<float>(16), 0);
+    EXPECT_NE(outcome.error.find(message), std::string::npos) << text << ": " << outcome.error;
+  }
+}
 
 /// What a device would move: every byte of the weight once, in requests that waste nothing.
 TEST(GPULinearCounts, WeightsAreReadOnceInWholeSectors) {

@@ -22,8 +22,9 @@ namespace skim::device {
 
 /// What a decoder knows when kernels are generated.
 struct DecodeContext {
-  int64_t k;         // columns of the weight
-  bool bf16 = false; // of the pairs; else f16
+  int64_t k;          // columns of the weight
+  bool bf16 = false;  // of the pairs; else f16
+  bool bytes = false; // integers are wanted, not pairs
 };
 
 /// A tile of rows as a lane sees it; i32.
@@ -111,6 +112,17 @@ public:
   /// Columns (0, 1), (2, 3), (4, 5), (6, 7), unscaled; `zeros`: one for each pair, or none.
   virtual Values pairs(DeviceBuilder &b, const Values &row, llvm::ArrayRef<Value> zeros, const Values &words) const = 0;
 
+  //===--- integers, of a decoder that was made for them ---===//
+  /// True if unscaled values are integers of 8 bits.
+  virtual bool hasBytes() const { return false; }
+  /// A group's zero point as `bytes` wants it: four times the same byte.
+  virtual Value zeroBytes(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile, int half,
+                          Value group) const {
+    return {};
+  }
+  /// Columns 0 … 3 and 4 … 7, unscaled; `zero` is null where there are none.
+  virtual Values bytes(DeviceBuilder &b, const Values &row, Value zero, const Values &words) const { return {}; }
+
 protected:
   DecodeContext context;
 
@@ -125,6 +137,8 @@ protected:
                       int64_t offset) const;
   /// The same of a step's words in order `split`, with fewer shifts where floats have room for them.
   Values integersOf(DeviceBuilder &b, const Values &words, llvm::ArrayRef<Value> zeros, int64_t offset) const;
+  /// Codes in order `split` as bytes: columns 0 … 3 and 4 … 7.
+  Values codeBytes(DeviceBuilder &b, const Values &words) const;
   /// An integer zero point (i32) for integerPairs.
   Value zeroPair(DeviceBuilder &b, Value integer, int64_t bits) const;
   /// The words of a step of canonical rows that lie otherwise than LSB first.
@@ -145,6 +159,12 @@ Decoder::Values registerTable(DeviceBuilder &b, llvm::ArrayRef<double> entries, 
 /// The numbers of eight codes in order `adjacent`, as four pairs; `one` as in Decoder.
 Decoder::Values lookUp(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits, mlir::Value codes,
                        mlir::Value one);
+
+/// Tables of bytes, four entries a word, and the entries of eight codes: columns 0 … 3 and 4 … 7.
+Decoder::Values lookUpBytes(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits, mlir::Value codes,
+                            mlir::Value one);
+/// Bytes below 128 minus others, which are at most 128.
+mlir::Value subBytes(DeviceBuilder &b, mlir::Value a, mlir::Value zeros);
 
 /// The decoder of a leaf, or null if there is none.
 std::unique_ptr<Decoder> makeDecoder(WeightEncoding leaf, DecodeContext context);

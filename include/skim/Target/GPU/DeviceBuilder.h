@@ -36,6 +36,8 @@ public:
   void warpBarrier();
   /// The first lane's word, to all of them.
   Value broadcast(Value word);
+  /// The value (of 32 bits) of the lane whose number differs by `distance`, a power of two.
+  Value exchange(Value x, int64_t distance);
 
   //===--- memory ---===//
   /// `count` (1, 2 or 4) consecutive 32-bit words, aligned as a whole; `readOnly`: that no kernel writes at the time.
@@ -91,6 +93,8 @@ public:
 
   /// d = a·b + c of m16n8k16: four words of A, two of B, four f32.
   Values mma(Type half, llvm::ArrayRef<Value> a, llvm::ArrayRef<Value> b, llvm::ArrayRef<Value> c);
+  /// d = a·b + c of m16n8k32 on signed bytes: four words of A, two of B, four i32.
+  Values mmaBytes(llvm::ArrayRef<Value> a, llvm::ArrayRef<Value> b, llvm::ArrayRef<Value> c);
 
   //===--- wgmma, sm_90a alone: a warpgroup, four warps from a multiple of four on, multiplies asynchronously ---===//
   // Registers go from wgmmaFence through wgmma to wgmmaWait. In between nothing else may use them but the arguments and

@@ -30,6 +30,9 @@ public:
       table = b.offset(table, b.mul(b.zeroExtend(tile.row[half], b.i64()), entries * entryBytes()));
     if (!inRegisters())
       return {table};
+    if (context.bytes) // of one bit, two bytes
+      return entries == 2 ? Values{b.zeroExtend(b.readOnly(b.i16(), table), b.i32())}
+                          : b.words(table, entries / 4, /*readOnly=*/true);
     Values numbers;
     if (!integers && attr.getTable() == this->half(b)) {
       int64_t words = entries / 2, wide = std::min<int64_t>(words, 4);
@@ -43,7 +46,7 @@ public:
   }
 
   Values beginRow(DeviceBuilder &b, const Values &requested) const override {
-    return inRegisters() ? registerTable(b, requested) : requested;
+    return inRegisters() && !context.bytes ? registerTable(b, requested) : requested;
   }
 
   Value scale(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half, Value) const override {
@@ -60,6 +63,23 @@ public:
       pairs.push_back(b.pairOf(low, high, half(b)));
     }
     return pairs;
+  }
+
+  bool hasBytes() const override { return integers; }
+  Values bytes(DeviceBuilder &b, const Values &row, Value, const Values &words) const override {
+    if (inRegisters())
+      return lookUpBytes(b, row, bits(), words[0], one);
+    Values fours;
+    for (Value codes : codeBytes(b, words)) {
+      Value four;
+      for (int64_t i = 0; i < 4; ++i) {
+        Value code = b.andWord(b.shrWord(codes, 8 * i), 255);
+        Value entry = b.shl(b.zeroExtend(b.readOnly(b.i8(), b.offset(row[0], code)), b.i32()), b.i32(8 * i));
+        four = four ? b.bitOr(four, entry) : entry;
+      }
+      fours.push_back(four);
+    }
+    return fours;
   }
 
 private:

@@ -230,6 +230,20 @@ Values Decoder::codePairs(DeviceBuilder &b, const Values &words) const {
   return codes;
 }
 
+Values Decoder::codeBytes(DeviceBuilder &b, const Values &words) const {
+  Value even = b.andWord(words[0], 0x0f0f0f0f), odd = b.andWord(b.shrWord(words[0], 4), 0x0f0f0f0f);
+  if (words.size() > 1) {
+    even = b.bitOr(even, b.shl(b.andWord(words[1], 0x0f0f0f0f), b.i32(4)));
+    odd = b.bitOr(odd, b.andWord(words[1], 0xf0f0f0f0));
+  }
+  return {b.bytePermute(even, odd, 0x6420), b.bytePermute(even, odd, 0x7531)};
+}
+
+Value device::subBytes(DeviceBuilder &b, Value a, Value zeros) {
+  // With their top bits set, no byte borrows from the next.
+  return b.bitXor(b.sub(b.orWord(a, 0x80808080), zeros), b.word(0x80808080));
+}
+
 // An integer beside the mantissa of a power of two is a float without a
 // conversion: 0x6400 + q is 1024 + q in f16, 0x4300 + q is 128 + q in bf16 for
 // q < 128. Eight bits in bf16 go in two parts of four.
@@ -326,30 +340,57 @@ static Value upperHalf(DeviceBuilder &b, Value word, Value one) {
   return b.mulPairs(upper, b.mul(one, b.word(0x3c003c00)), b.f16());
 }
 
-Values device::lookUp(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Value codes, Value one) {
-  size_t words = table.size() / 2;
-  Value zero = b.i32(0);
-  // In a register: a logical operation takes one number that is part of it.
-  Value positions = one ? b.mul(one, b.word(0x32103210)) : b.word(0x32103210);
-  Values result;
-  for (int64_t upper = 0; upper < 2; ++upper) {
+namespace {
+/// What a permute reads for eight codes of a table in registers.
+struct Selectors {
+  Selectors(DeviceBuilder &b, int64_t bits, Value codes, Value one) : b(b), bits(bits), codes(codes), one(one) {
+    // In a register: a logical operation takes one number that is part of it.
+    positions = one ? b.mul(one, b.word(0x32103210)) : b.word(0x32103210);
+  }
+  /// Takes four codes, the lower or the upper.
+  void take(bool upper) {
     // A permute reads four selectors; their top bits would copy a sign.
-    Value selector = bits == 4 ? b.andWord(codes, 0x77777777) : codes;
+    selector = bits == 4 ? b.andWord(codes, 0x77777777) : codes;
     selector = upper ? upperHalf(b, selector, one) : selector;
-    Value choice;
     if (bits == 4) {
       choice = b.bitOr(b.andWord(b.shrWord(codes, 1), 0x44444444), positions);
       choice = upper ? upperHalf(b, choice, one) : choice;
     }
-    auto four = [&](ArrayRef<Value> entries) -> Value {
-      if (!entries[0])
-        return zero;
-      Value found = b.bytePermute(entries[0], entries[words > 1 ? 1 : 0], selector);
-      return bits == 4 ? b.bytePermute(found, b.bytePermute(entries[2], entries[3], selector), choice) : found;
-    };
+  }
+  /// Four bytes of a table of bytes, four a word.
+  Value bytes(ArrayRef<Value> entries) {
+    Value found = b.bytePermute(entries[0], entries[entries.size() > 1 ? 1 : 0], selector);
+    return bits == 4 ? b.bytePermute(found, b.bytePermute(entries[2], entries[3], selector), choice) : found;
+  }
+
+private:
+  DeviceBuilder &b;
+  int64_t bits;
+  Value codes, one, positions, selector, choice;
+};
+} // namespace
+
+Values device::lookUp(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Value codes, Value one) {
+  size_t words = table.size() / 2;
+  Value zero = b.i32(0);
+  Selectors selectors(b, bits, codes, one);
+  Values result;
+  for (bool upper : {false, true}) {
+    selectors.take(upper);
+    auto four = [&](ArrayRef<Value> entries) { return entries[0] ? selectors.bytes(entries) : zero; };
     Value low = four(table.take_front(words)), high = four(table.drop_front(words));
     result.push_back(b.bytePermute(low, high, 0x5140));
     result.push_back(b.bytePermute(low, high, 0x7362));
+  }
+  return result;
+}
+
+Values device::lookUpBytes(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Value codes, Value one) {
+  Selectors selectors(b, bits, codes, one);
+  Values result;
+  for (bool upper : {false, true}) {
+    selectors.take(upper);
+    result.push_back(selectors.bytes(table));
   }
   return result;
 }

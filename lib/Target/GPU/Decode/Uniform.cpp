@@ -32,18 +32,21 @@ public:
     if (attr.getZeroType())
       return b.splatPair(b.toFloat(groupElement(b, components[2], tile, half, group, attr.getZeroType())),
                          this->half(b));
-    // Packed in canonical rows, at any bit: in one or two bytes.
-    int64_t rowBytes = (groups() * bits() + 7) / 8;
-    Value row = b.offset(components[2], b.mul(b.zeroExtend(tile.row[half], b.i64()), rowBytes));
-    Value bit = b.mul(group, bits());
-    Value code = b.zeroExtend(b.readOnly(b.i8(), b.offset(row, b.shrWord(bit, 3))), b.i32());
-    if (8 % bits()) {
-      Value last = b.shrWord(b.add(bit, bits() - 1), 3);
-      Value high = b.zeroExtend(b.readOnly(b.i8(), b.offset(row, last)), b.i32());
-      code = b.bitOr(code, b.shl(high, b.i32(8)));
-    }
-    code = b.andWord(b.shr(code, b.andWord(bit, 7)), (1u << bits()) - 1);
-    return zeroPair(b, code, bits());
+    return zeroPair(b, zeroCode(b, components, tile, half, group), bits());
+  }
+
+  bool hasBytes() const override { return !attr.getZeroType() && (!attr.getAsymmetric() || bits() < 8); }
+  Value zeroBytes(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half,
+                  Value group) const override {
+    return b.mul(zeroCode(b, components, tile, half, group), 0x01010101);
+  }
+  Values bytes(DeviceBuilder &b, const Values &, Value zero, const Values &words) const override {
+    Values fours = codeBytes(b, words);
+    if (!zero)
+      zero = b.word(0x01010101u << (bits() - 1));
+    for (Value &four : fours)
+      four = bits() == 8 ? b.bitXor(four, zero) : subBytes(b, four, zero);
+    return fours;
   }
 
   Values pairs(DeviceBuilder &b, const Values &, ArrayRef<Value> zeros, const Values &words) const override {
@@ -57,6 +60,20 @@ public:
 
 private:
   UniformAttr attr;
+
+  /// Packed in canonical rows, at any bit: in one or two bytes.
+  Value zeroCode(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half, Value group) const {
+    int64_t rowBytes = (groups() * bits() + 7) / 8;
+    Value row = b.offset(components[2], b.mul(b.zeroExtend(tile.row[half], b.i64()), rowBytes));
+    Value bit = b.mul(group, bits());
+    Value code = b.zeroExtend(b.readOnly(b.i8(), b.offset(row, b.shrWord(bit, 3))), b.i32());
+    if (8 % bits()) {
+      Value last = b.shrWord(b.add(bit, bits() - 1), 3);
+      Value high = b.zeroExtend(b.readOnly(b.i8(), b.offset(row, last)), b.i32());
+      code = b.bitOr(code, b.shl(high, b.i32(8)));
+    }
+    return b.andWord(b.shr(code, b.andWord(bit, 7)), (1u << bits()) - 1);
+  }
 };
 } // namespace
 

@@ -51,8 +51,9 @@ public:
     Values sums = columns.multiply(workers, 0, [&](Value first, int64_t step, int64_t) {
       if (launch.source)
         return makeX(b.add(b.add(first, step * kStepColumns), own));
-      Value at = b.offset(row, b.mul(first, 2));
-      return b.words(b.offset(at, step * kStepColumns * 2), 4, true, "x");
+      int64_t bytes = signature.bytesOfX();
+      Value at = b.offset(row, b.mul(first, bytes));
+      return b.words(b.offset(at, step * kStepColumns * bytes), 2 * bytes, true, "x");
     });
     if (signature.factors) {
       Columns factors(b, signature, arguments, true);
@@ -79,7 +80,9 @@ private:
 
   Type half() { return signature.bf16 ? b.bf16() : b.f16(); }
   /// The lane's eight columns of the first step of its row of x.
-  Value rowOf(Value x, int64_t columns) { return b.offset(x, b.add(b.mul(token, columns * 2), b.mul(own, 2))); }
+  Value rowOf(Value x, int64_t columns) {
+    return b.offset(x, b.mul(b.add(b.mul(token, columns), own), signature.bytesOfX()));
+  }
 
   /// Eight columns of x, as f16 or bf16; the launch's first block writes them down for later ones.
   Values makeX(Value column) {

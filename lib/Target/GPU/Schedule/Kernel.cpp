@@ -44,7 +44,11 @@ static SmallVector<size_t> runsOf(const LaunchSignature &launch) {
 
 std::string LaunchSignature::name(StringRef schedule) const {
   const KernelSignature &all = common();
-  std::string shared = "_k" + std::to_string(all.k) + (all.bf16 ? "_bf16" : "_f16") + "_w" + std::to_string(all.warps);
+  std::string shared = "_k" + std::to_string(all.k) +
+                       (all.a8     ? "_a8"
+                        : all.bf16 ? "_bf16"
+                                   : "_f16") +
+                       "_w" + std::to_string(all.warps);
   if (all.xTiles > 1)
     shared += "_x" + std::to_string(8 * all.xTiles);
   if (all.tiles > 1)
@@ -87,6 +91,7 @@ struct PieceLayout {
     const KernelSignature &signature = launch.pieces[piece];
     first = piece > 0;
     x = !launch.source;
+    xScales = x && signature.a8;
     components = componentCount(signature.leaf, signature.k);
     factors = signature.factors ? componentCount(signature.factors, signature.rank) : 0;
     permutation = bool(signature.permutation);
@@ -94,12 +99,12 @@ struct PieceLayout {
     gate = signature.epilogue == LinearEpilogue::Gate;
     alpha = signature.scaled;
   }
-  bool first, x, permutation, bias, gate, alpha;
+  bool first, x, xScales, permutation, bias, gate, alpha;
   size_t components, factors;
 
   SmallVector<Type> types(DeviceBuilder &b) const {
     SmallVector<Type> types(first, b.i32());
-    types.append(x + 1, b.globalPtr());
+    types.append(x + xScales + 1, b.globalPtr());
     types.append(2, b.i32());
     types.append(permutation + bias + gate + (factors > 0) + alpha + components + factors, b.globalPtr());
     return types;
@@ -112,6 +117,7 @@ struct PieceLayout {
       return value;
     };
     k.x = next(x);
+    k.xScales = next(xScales);
     k.y = next(true);
     k.n = next(true);
     k.yStride = next(true);
@@ -163,7 +169,7 @@ std::string device::getOrCreateKernel(
   // Else ptxas spills a few words of some large tiles to fit a second block beside the first. With sums by groups it
   // does so if it may use more registers; measured with 13.0.
   bool byRows = llvm::all_of(launch.pieces, [](const KernelSignature &piece) {
-    int64_t group = makeDecoder(piece.leaf, {piece.k, piece.bf16})->group();
+    int64_t group = makeDecoder(piece.leaf, piece.decodeContext())->group();
     return group == 0 || group >= piece.k;
   });
   if (all.xTiles >= 8 && (byRows || all.tiles > 1 || schedule == "wide"))
@@ -247,6 +253,8 @@ std::string device::getOrCreateKernel(
 
 void device::storeResult(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &k, Value weightRow,
                          Value xRow, Value value) {
+  if (signature.a8)
+    value = b.mul(value, k.xScale ? k.xScale : b.readOnly(b.f32(), b.element(k.xScales, xRow, b.f32())));
   Value column = weightRow;
   if (signature.permutation) {
     column = b.readOnly(signature.permutation, b.element(k.permutation, weightRow, signature.permutation));

@@ -5,7 +5,8 @@
 // columns, three stages of them, copied asynchronously; the order of columns in a
 // step makes a lane's operand B 16 consecutive bytes, so it is one load where
 // ldmatrix would be one for as much. Units of 16 bytes of odd rows are exchanged
-// in fours, which keeps the rows' banks apart.
+// in fours, which keeps the rows' banks apart; of x in bytes pairs of units, by the
+// row modulo four.
 //
 // Where there are few blocks, several share the columns: each writes its sums down
 // as its lanes have them, the last one to count itself adds up in the order of
@@ -22,25 +23,35 @@ using namespace skim::device;
 using Values = KernelBuilder::Values;
 
 namespace {
-constexpr int64_t kRowBytes = 2 * kPiece, kStages = 3, kPieceSteps = kPiece / kStepColumns;
+constexpr int64_t kStages = 3, kPieceSteps = kPiece / kStepColumns;
+
+/// Of a row of x in a stage.
+int64_t rowBytesOf(const KernelSignature &signature) { return kPiece * signature.bytesOfX(); }
 
 class ManyKernel : SlabKernel {
 public:
   ManyKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments)
       : SlabKernel(b, signature, arguments, signature.tiles > 1,
-                   [](const Decoder &decoder) { return std::max(kPiece, decoder.block()); }) {}
+                   [](const Decoder &decoder) { return std::max(kPiece, decoder.block()); }),
+        rowBytes(rowBytesOf(signature)) {}
 
   void emit() {
     beginTiles();
     stages = arguments.shared;
     const Tile &lane = states[0].tile;
     Value g = b.shrWord(lane.lane, 2);
-    Value odd = b.mul(b.andWord(g, 1), 64), fragment = b.add(b.mul(g, kRowBytes), b.mul(lane.t, 16));
-    fragments = {b.add(fragment, odd), b.sub(fragment, odd)};
+    Value fragment = b.add(b.mul(g, rowBytes), b.mul(lane.t, 8 * signature.bytesOfX()));
+    if (signature.a8) {
+      for (int64_t step = 0; step < kPieceSteps; ++step)
+        fragments.push_back(b.add(fragment, b.mul(b.andWord(b.bitXor(g, b.i32(step)), 3), 32)));
+    } else {
+      Value odd = b.mul(b.andWord(g, 1), 64);
+      fragments = {b.add(fragment, odd), b.sub(fragment, odd)};
+    }
     int64_t spans = k / span;
     Value begin = beginColumns(), piece = b.mul(begin, span / kPiece), stage = b.i32(0);
     for (int64_t i = 0; i + 1 < kStages; ++i)
-      copy(b.add(piece, i), b.i32(i * rows * kRowBytes));
+      copy(b.add(piece, i), b.i32(i * rows * rowBytes));
     Values sums;
     for (int64_t j = 0; j < signature.tiles; ++j)
       sums.append(product.zeros(b));
@@ -87,21 +98,23 @@ public:
   }
 
 private:
+  int64_t rowBytes;
   Value stages;
-  std::array<Value, 2> fragments; // the lane's, of even and of odd steps
+  Values fragments; // the lane's: of even and of odd steps; of bytes, of each step of a piece
 
   /// Starts to copy a piece of x; x has no columns behind its last step, and rows behind its last are that one again.
   void copy(Value piece, Value stage) {
-    int64_t units = rows * kRowBytes / 16;
+    int64_t ofRow = rowBytes / 16, units = rows * ofRow;
     for (int64_t i = 0; i < units; i += 32 * signature.warps) {
-      Value unit = b.add(thread, i), row = b.shrWord(unit, 4), place = b.andWord(unit, 15);
-      Value column = b.add(b.mul(piece, kPiece), b.mul(place, 8));
+      Value unit = b.add(thread, i), row = b.shrWord(unit, llvm::Log2_64(static_cast<uint64_t>(ofRow)));
+      Value place = b.andWord(unit, static_cast<uint32_t>(ofRow - 1));
+      Value column = b.add(b.mul(piece, kPiece), b.mul(place, 16 / signature.bytesOfX()));
       auto one = [&] {
         Value from = b.min(b.add(firstRow, row), b.sub(arguments.m, b.i32(1)));
         Value at = b.add(b.mul(b.zeroExtend(from, b.i64()), packedColumns(k)), b.zeroExtend(column, b.i64()));
-        Value exchanged = b.bitXor(place, b.mul(b.andWord(row, 1), 4));
-        Value to = b.add(stage, b.add(b.mul(row, kRowBytes), b.mul(exchanged, 16)));
-        b.copyAsync(b.offset(stages, to), b.offset(arguments.x, b.mul(at, 2)));
+        Value turn = signature.a8 ? b.mul(b.andWord(row, 3), 2) : b.mul(b.andWord(row, 1), 4);
+        Value to = b.add(stage, b.add(b.mul(row, rowBytes), b.mul(b.bitXor(place, turn), 16)));
+        b.copyAsync(b.offset(stages, to), b.offset(arguments.x, b.mul(at, signature.bytesOfX())));
       };
       Value inside = b.less(column, columnsEnd);
       if (i + 32 * signature.warps > units)
@@ -114,18 +127,22 @@ private:
   /// Waits for a piece of x, starts to copy a later one and multiplies.
   Values multiplyPiece(ArrayRef<ArrayRef<Decoder::Words>> steps, Value first, Value &piece, Value &stage,
                        const Values &sums) {
-    int64_t stageBytes = rows * kRowBytes;
+    int64_t stageBytes = rows * rowBytes;
     b.waitCopies(kStages - 2);
     b.barrier();
     // The stage that was read last: everybody is past it.
     Value last = b.select(b.equal(stage, b.i32(0)), b.i32((kStages - 1) * stageBytes), b.sub(stage, b.i32(stageBytes)));
     copy(b.add(piece, kStages - 1), last);
-    std::array<Value, 2> at = {b.offset(stages, b.add(stage, fragments[0])),
-                               b.offset(stages, b.add(stage, fragments[1]))};
+    Values at;
+    for (Value fragment : fragments)
+      at.push_back(b.offset(stages, b.add(stage, fragment)));
     Values next = product.accumulate(
         b, arguments, states, steps, first,
         [&](int64_t step, int64_t tile) {
-          return b.words(b.offset(at[step % 2], step * kStepColumns * 2 + tile * 8 * kRowBytes), 4, false, "x");
+          int64_t ofTile = tile * 8 * rowBytes;
+          if (signature.a8)
+            return b.words(b.offset(at[static_cast<size_t>(step)], ofTile), 2, false, "x");
+          return b.words(b.offset(at[static_cast<size_t>(step % 2)], step * kStepColumns * 2 + ofTile), 4, false, "x");
         },
         sums);
     piece = b.add(piece, 1);
@@ -135,7 +152,7 @@ private:
 };
 } // namespace
 
-int64_t device::manySharedBytes(int64_t xTiles) { return kStages * 8 * xTiles * kRowBytes; }
+int64_t device::manySharedBytes(const KernelSignature &shape) { return kStages * 8 * shape.xTiles * rowBytesOf(shape); }
 
 int64_t device::manySpans(const Decoder &decoder, int64_t k) { return k / std::max(kPiece, decoder.block()); }
 

@@ -71,8 +71,9 @@ public:
       Values sums = columns.multiply(
           workers, 0,
           [&](Value first, int64_t step, int64_t) {
-            Value at = b.offset(x, b.mul(b.add(first, own), 2));
-            return b.words(b.offset(at, step * kStepColumns * 2), 4, false, "x");
+            int64_t bytes = signature.bytesOfX();
+            Value at = b.offset(x, b.mul(b.add(first, own), bytes));
+            return b.words(b.offset(at, step * kStepColumns * bytes), 2 * bytes, false, "x");
           },
           requested);
       return signature.factors ? addFactors(workers, sums) : sums;
@@ -83,7 +84,7 @@ private:
   DeviceBuilder &b;
   const LaunchSignature &launch;
   const KernelSignature &signature;
-  const KernelArguments &arguments;
+  KernelArguments arguments; // with what is known of x once it is made
   int64_t warps, k, threads;
   Columns columns;
   Value thread, lane, warp, place; // the warp's number among its tile's, the tile's in the block
@@ -104,6 +105,10 @@ private:
       Value own = b.add(thread, i);
       there.push_back(sure ? b.constant(b.i1(), 1) : b.less(own, b.i32(fours)));
       at.push_back(b.mul(sure ? own : b.min(own, b.i32(fours - 1)), 4));
+    }
+    if (signature.a8) {
+      arguments.xScale = quantizeRow(b, *launch.source, arguments.source, at, there, arguments.alpha, x);
+      return b.barrier();
     }
     launch.source->makeRow(b, arguments.source, at, there, [&](size_t i, const Values &four) {
       auto put = [&] {
@@ -208,7 +213,7 @@ private:
 } // namespace
 
 int64_t device::oneSharedBytes(const KernelSignature &signature) {
-  return sumBytes(signature) + packedColumns(signature.k) * 2;
+  return sumBytes(signature) + packedColumns(signature.k) * signature.bytesOfX();
 }
 
 void device::emitOneKernel(DeviceBuilder &b, const LaunchSignature &launch, const KernelSignature &signature,

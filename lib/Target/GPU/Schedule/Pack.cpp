@@ -166,3 +166,73 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
     put(i, four);
   return name;
 }
+
+Value device::quantizeRow(DeviceBuilder &b, const RowSource &source, const RowSource::Block &block,
+                          ArrayRef<Value> columns, ArrayRef<Value> there, Value alpha, Value to) {
+  SmallVector<Values> fours(columns.size());
+  source.makeRow(b, block, columns, there, [&](size_t i, const Values &four) {
+    fours[i] = four;
+    if (alpha)
+      for (auto [x, factor] : llvm::zip(fours[i], loadColumns(b, alpha, columns[i], 4, block.k, true, b.f16(), true)))
+        x = b.mul(x, b.toFloat(factor));
+  });
+  // Magnitudes are ordered like the integers that they lie in. Columns that are another lane's change nothing.
+  Value most = b.i32(0);
+  for (const Values &four : fours)
+    for (Value x : four)
+      most = b.max(most, b.andWord(b.bitcast(x, b.i32()), 0x7fffffff));
+  for (int64_t distance = 16; distance; distance /= 2)
+    most = b.max(most, b.exchange(most, distance));
+  int64_t warps = block.threads / 32;
+  Value all = b.sharedMemory(block.module, block.kernel + "_largest", 4 * warps), thread = b.threadX();
+  b.when(b.equal(b.andWord(thread, 31), b.i32(0)),
+         [&] { b.store(most, b.element(all, b.shrWord(thread, 5), b.i32())); });
+  b.barrier();
+  for (int64_t warp = 0; warp < warps; warp += 4)
+    for (Value word : b.words(b.offset(all, 4 * warp), std::min<int64_t>(4, warps)))
+      most = b.max(most, word);
+  // What is infinite counts as the largest number, so that the others are numbers.
+  Value largest = b.bitcast(b.min(most, b.i32(0x7f7fffff)), b.f32());
+  Value factor = b.select(b.less(b.f32(0), largest), b.div(b.f32(127), largest), b.f32(0));
+  for (auto [i, four] : llvm::enumerate(fours)) {
+    Values words;
+    for (Value x : four) {
+      // Beside 1.5·2^23 a number is rounded to an integer, whose lowest byte is the sum's.
+      Value scaled = b.min(b.max(b.mul(x, factor), b.f32(-127)), b.f32(127));
+      words.push_back(b.bitcast(b.add(scaled, b.f32(0x1.8p23)), b.i32()));
+    }
+    Value low = b.bytePermute(words[0], words[1], 0x0040), high = b.bytePermute(words[2], words[3], 0x0040);
+    Value word = b.bytePermute(low, high, 0x5410);
+    b.when(there[i], [&, i = i] { b.store(word, b.offset(to, columns[i])); });
+  }
+  return b.mul(largest, b.f32(1.0 / 127));
+}
+
+std::string device::getOrCreateBytePack(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
+                                        const RowSource &source, int64_t k, bool scaled) {
+  std::string name = "pack_k" + std::to_string(k) + "_a8" + source.name() + (scaled ? "_scaled" : "");
+  OpBuilder::InsertionGuard guard(builder);
+  DeviceBuilder b(builder, loc);
+  SmallVector<Type> types;
+  for (char letter : source.arguments())
+    types.push_back(letter == 'p' ? b.globalPtr() : b.i32());
+  size_t own = types.size();
+  types.append(2 + scaled, b.globalPtr());
+  auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, kBytePackThreads);
+  if (!kernel)
+    return name;
+  ValueRange arguments = kernel.getArguments();
+  RowSource::Block block = {
+      module, name, kBytePackThreads, k, llvm::to_vector(arguments.take_front(own)), b.blockY(), b.i32(1), 1, {}};
+  Values columns, there;
+  for (int64_t begin = 0; begin < packedColumns(k); begin += 4 * kBytePackThreads) {
+    Value column = b.add(b.mul(b.threadX(), 4), begin);
+    there.push_back(b.less(column, b.i32(packedColumns(k))));
+    columns.push_back(b.min(column, b.i32(packedColumns(k) - 4)));
+  }
+  Value row = b.zeroExtend(b.blockY(), b.i64());
+  Value scale = quantizeRow(b, source, block, columns, there, scaled ? arguments[own + 2] : Value(),
+                            b.offset(arguments[own], b.mul(row, packedColumns(k))));
+  b.when(b.equal(b.threadX(), b.i32(0)), [&] { b.store(scale, b.element(arguments[own + 1], row, b.f32())); });
+  return name;
+}

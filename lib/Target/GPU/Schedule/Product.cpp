@@ -11,10 +11,14 @@ using namespace skim::device;
 using Values = KernelBuilder::Values;
 
 Product::Product(const KernelSignature &signature, bool inPlace)
-    : signature(signature), own(makeDecoder(signature.leaf, {signature.k, signature.bf16})), group(own->group()) {
+    : signature(signature), own(makeDecoder(signature.leaf, signature.decodeContext())), group(own->group()) {
   if (group >= signature.k)
     group = signature.k;
-  scaling = group == 0 || group == signature.k ? Rows : group % kStepColumns ? Pairs : inPlace ? Units : Sums;
+  scaling = group == 0 || group == signature.k            ? Rows
+            : group % kStepColumns                        ? Pairs
+            : inPlace && !signature.a8 /* they are f32 */ ? Units
+                                                          : Sums;
+  assert((scaling != Pairs || !signature.a8) && "integers of one product have one scale");
   assert((scaling != Units || own->hasHalfScales()) && "quotients of scales may be infinite");
 }
 
@@ -44,12 +48,18 @@ void Product::begin(DeviceBuilder &b, const KernelArguments &arguments, State &s
   for (int h = 0; h < 2; ++h) {
     state.rows[h] = own->beginRow(b, state.rows[h]);
     if (scaling == Rows && own->hasZeros())
-      state.zeros[h] = own->zero(b, arguments.components, state.tile, h, b.i32(0));
+      state.zeros[h] = zeroAt(b, arguments, state, h, b.i32(0));
   }
 }
 
+Value Product::zeroAt(DeviceBuilder &b, const KernelArguments &arguments, const State &state, int half,
+                      Value group) const {
+  return signature.a8 ? own->zeroBytes(b, arguments.components, state.tile, half, group)
+                      : own->zero(b, arguments.components, state.tile, half, group);
+}
+
 Values Product::zeros(DeviceBuilder &b) const {
-  Values sums(4 * signature.xTiles, b.f32(0));
+  Values sums(4 * signature.xTiles, signature.a8 && scaling == Rows ? b.i32(0) : b.f32(0));
   sums.append(scaling == Units ? 2 : 0, b.f32(1));
   return sums;
 }
@@ -110,7 +120,7 @@ Product::Group Product::groupAt(DeviceBuilder &b, const KernelArguments &argumen
   for (int h = 0; h < 2; ++h) {
     result.zeros[h] = state.zeros[h];
     if (index && own->hasZeros())
-      result.zeros[h] = own->zero(b, arguments.components, state.tile, h, index);
+      result.zeros[h] = zeroAt(b, arguments, state, h, index);
     if (index)
       result.scales[h] = own->scale(b, arguments.components, state.tile, h, index);
   }
@@ -121,6 +131,10 @@ std::array<Values, 2> Product::pairs(DeviceBuilder &b, const KernelArguments &ar
                                      const Group &group, const Decoder::Words &words, Value column) const {
   std::array<Values, 2> result;
   for (int h = 0; h < 2; ++h) {
+    if (signature.a8) {
+      result[h] = own->bytes(b, state.rows[h], group.zeros[h], words[h]);
+      continue;
+    }
     Values zeros(group.zeros[h] ? 4 : 0, group.zeros[h]);
     result[h] = scaling == Pairs ? scaledPairs(b, arguments, state, h, words[h], column)
                                  : own->pairs(b, state.rows[h], zeros, words[h]);
@@ -142,7 +156,7 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
     if (scaling == Units)
       for (size_t j = 0; j < states.size(); ++j)
         changeUnits(b, MutableArrayRef(sums).slice(j * each, each), groups[j].scales);
-    Values part = scaling == Sums ? Values(sums.size(), b.f32(0)) : sums;
+    Values part = scaling == Sums ? Values(sums.size(), signature.a8 ? b.i32(0) : b.f32(0)) : sums;
     for (int64_t step = begin; step < begin + together; ++step) {
       SmallVector<std::array<Values, 2>> decoded;
       for (auto [j, state] : llvm::enumerate(states))
@@ -152,6 +166,11 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
         for (size_t j = 0; j < states.size(); ++j) {
           auto sum = part.begin() + static_cast<int64_t>(j) * each + 4 * tile;
           const auto &[upper, lower] = decoded[j];
+          if (signature.a8) {
+            Values product = b.mmaBytes({upper[0], lower[0], upper[1], lower[1]}, columns, ArrayRef(sum, 4));
+            std::copy(product.begin(), product.end(), sum);
+            continue;
+          }
           for (int64_t q = 0; q < 2; ++q) {
             Values product = b.mma(half(b), {upper[2 * q], lower[2 * q], upper[2 * q + 1], lower[2 * q + 1]},
                                    {columns[2 * q], columns[2 * q + 1]}, ArrayRef(sum, 4));
@@ -164,7 +183,7 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
       sums = part;
     else
       for (auto [i, sum] : llvm::enumerate(sums))
-        sum = b.fma(part[i], groups[i / each].scales[i / 2 % 2], sum);
+        sum = b.fma(signature.a8 ? b.intToF32(part[i]) : part[i], groups[i / each].scales[i / 2 % 2], sum);
   }
   return sums;
 }
@@ -183,7 +202,7 @@ Values Product::finish(DeviceBuilder &b, const KernelArguments &arguments, const
     return sums;
   }
   for (auto [i, sum] : llvm::enumerate(sums))
-    sum = b.mul(sum, scales[i / 2 % 2]);
+    sum = b.mul(signature.a8 && scaling == Rows ? b.intToF32(sum) : sum, scales[i / 2 % 2]);
   return sums;
 }
 

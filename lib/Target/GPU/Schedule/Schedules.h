@@ -23,6 +23,7 @@ struct KernelSignature {
   WeightEncoding leaf;
   int64_t k = 0;
   bool bf16 = false; // of x and of decoded pairs; else f16
+  bool a8 = false;   // x is bytes with a scale a row, sums of products are integers
   LinearEpilogue epilogue = LinearEpilogue::Store;
   mlir::Type permutation = {}; // type of the entries that name each row's column of y, or null
   bool biased = false;
@@ -37,6 +38,8 @@ struct KernelSignature {
   int64_t tiles = 1;           // `one`: of a block, each with `warps` warps; `many`: of a warp
   bool scaled = false;         // `one`: x is multiplied by α
 
+  DecodeContext decodeContext() const { return {k, bf16, a8}; }
+  int64_t bytesOfX() const { return a8 ? 1 : 2; }
   bool operator==(const KernelSignature &) const = default;
 };
 
@@ -83,7 +86,8 @@ struct KernelArguments {
   Value number;                  // among those of all pieces
   Value shared;                  // the block's shared memory
   Value m;                       // i32: rows of x
-  Value x;                       // packed: [m, packedColumns(k)] of f16 or bf16, aligned to 16
+  Value x;                       // packed: [m, packedColumns(k)] of f16, bf16 or i8, aligned to 16
+  Value xScales, xScale;         // a8: f32 [m]; or, where x is made here, that of its row
   Value y;                       // f32, at the weight's first column
   Value n, yStride;              // i32: rows of the weight, elements between rows of y
   Value permutation, bias, gate; // null where the signature has none; gate lies like y
@@ -100,8 +104,8 @@ struct KernelArguments {
 
 /// The arguments of a kernel in their order: m; firstBegin; counters (those of first factors before the splits'),
 /// partials; firstSums, of each first factor t and components; source's, packed, alpha; then of each piece the
-/// number of its first block (not of the first piece), x, y, n, yStride, permutation, bias, gate, t, alpha (`one`),
-/// components, factors. Those are left out that a signature has no use for.
+/// number of its first block (not of the first piece), x, xScales, y, n, yStride, permutation, bias, gate, t, alpha
+/// (`one`), components, factors. Those are left out that a signature has no use for.
 ///
 /// Finds or creates a kernel; `body` emits a piece, once for equal ones, `first` the blocks of first factors.
 std::string
@@ -117,7 +121,7 @@ public:
   using Value = mlir::Value;
   using Values = KernelBuilder::Values;
   /// A lane's eight columns of x of a step (its number from the first one accumulated) and an eight of rows: four
-  /// words.
+  /// words, or two of bytes.
   using Fragment = llvm::function_ref<Values(int64_t step, int64_t xTile)>;
 
   /// `inPlace`: groups' products go straight into the sums, which are kept in units of the last group's scale: half as
@@ -138,8 +142,9 @@ public:
   State request(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const;
   void begin(DeviceBuilder &b, const KernelArguments &arguments, State &state) const;
 
-  /// Sums of nothing: four a tile of x. Element 2h + c of tile j is row 8h + lane / 4, row of x 8j + 2(lane mod 4) + c.
-  /// Where scales are applied in place, their units follow, of each row.
+  /// Sums of nothing: four a tile of x, f32; integers where x is bytes and scales are by rows. Element 2h + c of tile j
+  /// is row 8h + lane / 4, row of x 8j + 2(lane mod 4) + c. Where scales are applied in place, their units follow, of
+  /// each row.
   Values zeros(DeviceBuilder &b) const;
   /// Where scales go: there are none or one a row; to sums of whole steps; to those of all before; into the pairs.
   enum Scaling { Rows, Sums, Units, Pairs };
@@ -179,6 +184,7 @@ private:
   int64_t group;
   Scaling scaling;
   bool byGroups() const { return scaling == Sums || scaling == Units; }
+  Value zeroAt(DeviceBuilder &b, const KernelArguments &arguments, const State &state, int half, Value group) const;
 
   mlir::Type half(DeviceBuilder &b) const { return signature.bf16 ? b.bf16() : b.f16(); }
   Value groupOf(DeviceBuilder &b, Value column) const;
@@ -305,7 +311,7 @@ inline int64_t onePartials(int64_t tiles) { return tiles * kTileRows; }
 /// More rows of x: a block takes `tiles` tiles of rows a warp and up to 64 rows of x, which
 /// pass through shared memory; grid (⌈tiles of the weight / (warps · tiles)⌉, ⌈m / (8·xTiles)⌉, splits).
 void emitManyKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments);
-int64_t manySharedBytes(int64_t xTiles);
+int64_t manySharedBytes(const KernelSignature &shape);
 /// Units in which blocks can share its columns.
 int64_t manySpans(const Decoder &decoder, int64_t k);
 /// Numbers of f32 in `partials` for each block.
@@ -343,6 +349,20 @@ int64_t packBlocks(const RowSource &source, int64_t k);
 std::string getOrCreatePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
                             const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled,
                             PackedLayout layout);
+
+/// A row of x as bytes, by the whole block: q = x·(127 / max|x|), rounded to nearest even, to `to`; in all lanes its
+/// scale max|x| / 127, f32. Of zeros both are 0. `columns` and `there` as RowSource::makeRow has them, of
+/// packedColumns(k).
+mlir::Value quantizeRow(DeviceBuilder &b, const RowSource &source, const RowSource::Block &block,
+                        llvm::ArrayRef<mlir::Value> columns, llvm::ArrayRef<mlir::Value> there, mlir::Value alpha,
+                        mlir::Value to);
+/// Packs x so, times α if `scaled`: arguments are the source's, packed x, i8 [m, packedColumns(k)], its scales, f32
+/// [m], and α. Grid (1, m), blocks of kBytePackThreads lanes.
+std::string getOrCreateBytePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
+                                const RowSource &source, int64_t k, bool scaled);
+inline constexpr int64_t kBytePackThreads = 256;
+/// Columns that lanes have registers for.
+inline constexpr int64_t kMostByteColumns = 32768;
 
 /// Numbers as packed x has them: rounded, and in f16 never infinite.
 mlir::Value narrowed(DeviceBuilder &b, mlir::Value x, mlir::Type half);

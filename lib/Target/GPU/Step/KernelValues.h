@@ -36,12 +36,6 @@ public:
       x = add(x, exchange(x, distance));
     return x;
   }
-  /// The value of the lane whose number differs by `distance`, a power of two.
-  Value exchange(Value x, int64_t distance) {
-    return mlir::gpu::ShuffleOp::create(builder, loc, x, static_cast<int32_t>(distance), 32,
-                                        mlir::gpu::ShuffleMode::XOR)
-        .getShuffleResult();
-  }
   /// A value that is loaded if `condition`, else 0.
   Value loadIf(Value condition, Value pointer) {
     return choose(condition, [&] { return Values{loadF32(pointer)}; }, [&] { return Values{f32(0)}; })[0];
