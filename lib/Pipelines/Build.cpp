@@ -478,7 +478,9 @@ bool Build::generate() {
 bool Build::generateDevices() {
   for (const GPUTarget &target : devices) {
     OwningOpRef<ModuleOp> own = module->clone();
-    if (!runPasses(*own, [&](OpPassManager &manager) { buildFusePipeline(manager, "f32", "", options.layout); }))
+    if (!runPasses(*own, [&](OpPassManager &manager) {
+          buildFusePipeline(manager, options.mode.empty() ? "f32" : options.mode, "", options.layout);
+        }))
       return false;
     bool first = targets.empty() && &target == &devices.front();
     if (first && kept.empty())

@@ -138,8 +138,6 @@ static Error checkMethod(const BuildOptions &build) {
 }
 
 static Error runQuantize(const Options &options) {
-  if (!options.activations.empty() && options.activations != "f32" && options.activations != "bf16")
-    return notYet("--activations", "f32 or bf16");
   if (!options.kv.empty())
     return notYet("--kv", "no --kv");
   BuildOptions build = options.build;
@@ -181,6 +179,13 @@ static Error runQuantize(const Options &options) {
     return fail("quantize needs a model", options.build.model, "an ONNX file", "a folder",
                 "a package's code is rebuilt by skim compile");
   build.mode = options.activations;
+  // `k3i-a8`: weights, and what x is.
+  if (std::string &format = allocate.format; format.ends_with("-a8")) {
+    if (!build.mode.empty() && build.mode != "a8")
+      return fail("two activation modes", "--format, --activations", "one", format + ", " + build.mode);
+    format.resize(format.size() - 3);
+    build.mode = "a8";
+  }
   return ::build(build, options.compileTo);
 }
 
@@ -240,7 +245,8 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
   command->add_flag("--alpha", options->alpha, "a trained scaling vector over the columns of each linear");
   command->add_flag("--no-alpha", options->noAlpha, "with --as-published: none");
   command->add_option("--text", options->build.calibration.text, "calibration texts");
-  command->add_option("--activations", options->activations, "activation mode: f32 or bf16 (default: the target's)");
+  command->add_option("--activations", options->activations, "activation mode: f32, bf16 or, on GPUs, a8 (default: the target's)")
+      ->check(CLI::IsMember({"f32", "bf16", "a8"}));
   command->add_option("--kv", options->kv, "term for the cache");
   command->add_option("--quantize-head", options->build.allocate.head, "term for the head (default: 16 bits)");
   command->add_option("--quantize-embeddings", options->build.allocate.embeddings,
@@ -269,6 +275,7 @@ void skim::tool::addCompile(CLI::App &app, Action &action) {
   command->add_option("model", options->build.model, "MODEL.onnx or IN.skim")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
   command->add_flag("--only", options->build.onlyTargets, "leave out the package's other targets");
-  command->add_option("--activations", options->build.mode, "activation mode: f32 or bf16 (default: the target's)");
+  command->add_option("--activations", options->build.mode, "activation mode: f32, bf16 or, on GPUs, a8 (default: the target's)")
+      ->check(CLI::IsMember({"f32", "bf16", "a8"}));
   addCommon(command, *options);
 }

@@ -17,7 +17,7 @@ def AssignModes : Pass<"skim-assign-modes"> {
     }
     ```
   }];
-  let options = [Option<"mode", "mode", "std::string", /*default=*/"\"f32\"", "f32 or bf16, for quantized weights">];
+  let options = [Option<"mode", "mode", "std::string", /*default=*/"\"f32\"", "f32, bf16 or a8 (GPUs), for quantized weights">];
 }
 
 #endif

@@ -162,7 +162,7 @@ static void callPieces(KernelBuilder &b, ModuleOp module, const TargetInfo &targ
 Error skim::emitLinear(OpBuilder &builder, Location loc, ModuleOp module, const TargetInfo &target,
                        const LinearCall &call, const KernelValues &values) {
   if (call.mode != "f32" && call.mode != "bf16")
-    return fail("no kernel", "activation mode " + call.mode, "f32 or bf16", call.mode, "a8 comes later");
+    return fail("no kernel", "activation mode " + call.mode, "f32 or bf16", call.mode, "a8 runs on GPUs");
   if (call.epilogue == LinearEpilogue::Gate)
     return fail("no kernel", "epilogue gate", "store or add", "gate", "CPU steps compute it by itself");
   KernelBuilder b(builder, loc);

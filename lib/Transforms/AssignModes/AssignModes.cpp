@@ -19,8 +19,8 @@ public:
   using AssignModesBase::AssignModesBase;
 
   void runOnOperation() override {
-    if (mode != "f32" && mode != "bf16") {
-      getOperation()->emitError() << "option 'mode': expected f32 or bf16, got '" << mode << "'";
+    if (mode != "f32" && mode != "bf16" && mode != "a8") {
+      getOperation()->emitError() << "option 'mode': expected f32, bf16 or a8, got '" << mode << "'";
       return signalPassFailure();
     }
     getOperation()->walk([&](LinearOp linear) {

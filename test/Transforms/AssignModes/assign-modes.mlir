@@ -1,8 +1,8 @@
 // RUN: skim-opt %s --skim-assign-modes=mode=bf16 | FileCheck %s
 // RUN: skim-opt %s --skim-assign-modes | FileCheck %s --check-prefix=F32
-// RUN: not skim-opt %s --skim-assign-modes=mode=a8 2>&1 | FileCheck %s --check-prefix=BAD
+// RUN: not skim-opt %s --skim-assign-modes=mode=a4 2>&1 | FileCheck %s --check-prefix=BAD
 
-// BAD: error: option 'mode': expected f32 or bf16, got 'a8'
+// BAD: error: option 'mode': expected f32, bf16 or a8, got 'a4'
 
 // CHECK-LABEL: func.func @modes
 // CHECK: skim.linear {{.*}}layer = "plain", mode = "f32"

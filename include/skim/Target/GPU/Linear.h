@@ -60,7 +60,8 @@ struct LinearPlan {
 
 /// Plans y (+)= x·Wᵀ for `m` rows of x and emits, in `module`, the kernels that are
 /// not there yet; any number of rows up to m may be given to the launches. Modes
-/// are `f16` and `bf16`: x and decoded weights are rounded to it, sums are in f32.
+/// are `f16` and `bf16`: x and decoded weights are rounded to it, sums are in f32;
+/// and `a8`: rows of x are rounded to bytes, weights are integers (docs/gpu.md).
 /// All panels are one launch, which makes one row of x of `source` by itself and
 /// multiplies the first factors of low-rank pairs beside it if it can; more rows
 /// are packed before, by a launch that may do both.

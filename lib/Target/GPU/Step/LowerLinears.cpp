@@ -27,7 +27,7 @@ Error StepGenerator::lowerLinear(LinearOp first) {
   SmallVector<LinearOp> linears = callOf(first);
   LinearCall call;
   call.k = channelsOf(first.getInput());
-  call.mode = first.getMode().value_or("f16") == "bf16" ? "bf16" : "f16";
+  call.mode = first.getMode().value_or("f32") == "f32" ? "f16" : first.getMode()->str();
   int64_t columns = 0;
   for (LinearOp linear : linears) {
     done.insert(linear);
