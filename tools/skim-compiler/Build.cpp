@@ -245,7 +245,9 @@ void skim::tool::addQuantize(CLI::App &app, Action &action) {
   command->add_flag("--alpha", options->alpha, "a trained scaling vector over the columns of each linear");
   command->add_flag("--no-alpha", options->noAlpha, "with --as-published: none");
   command->add_option("--text", options->build.calibration.text, "calibration texts");
-  command->add_option("--activations", options->activations, "activation mode: f32, bf16 or, on GPUs, a8 (default: the target's)")
+  command
+      ->add_option("--activations", options->activations,
+                   "activation mode: f32, bf16 or, on GPUs, a8 (default: the target's)")
       ->check(CLI::IsMember({"f32", "bf16", "a8"}));
   command->add_option("--kv", options->kv, "term for the cache");
   command->add_option("--quantize-head", options->build.allocate.head, "term for the head (default: 16 bits)");
@@ -275,7 +277,9 @@ void skim::tool::addCompile(CLI::App &app, Action &action) {
   command->add_option("model", options->build.model, "MODEL.onnx or IN.skim")->required();
   command->add_option("-o,--output", options->build.output, "OUT.skim")->required();
   command->add_flag("--only", options->build.onlyTargets, "leave out the package's other targets");
-  command->add_option("--activations", options->build.mode, "activation mode: f32, bf16 or, on GPUs, a8 (default: the target's)")
+  command
+      ->add_option("--activations", options->build.mode,
+                   "activation mode: f32, bf16 or, on GPUs, a8 (default: the target's)")
       ->check(CLI::IsMember({"f32", "bf16", "a8"}));
   addCommon(command, *options);
 }

@@ -44,7 +44,8 @@ private:
     if (encoding && activations.empty())
       return encoding;
     if (encoding)
-      error = "expected a weight's format (activations such as -a8 belong to the whole model), got '" + text.str() + "'";
+      error =
+          "expected a weight's format (activations such as -a8 belong to the whole model), got '" + text.str() + "'";
     return getOperation().emitError() << "option '" << option << "': " << error;
   }
 };

@@ -22,7 +22,7 @@ def GenerateGPULinear : Pass<"skim-generate-gpu-linear", "::mlir::ModuleOp"> {
   let options = [
     Option<"target", "target", "std::string", /*default=*/"\"nvidia:sm_80\"", "GPU target (`nvidia:sm_90`, …)">,
     Option<"rows", "rows", "int64_t", /*default=*/"1", "rows of x">,
-    Option<"mode", "mode", "std::string", /*default=*/"\"f16\"", "activation mode: f16 or bf16">,
+    Option<"mode", "mode", "std::string", /*default=*/"\"f16\"", "activation mode: f16, bf16 or a8">,
   ];
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect", "::mlir::LLVM::LLVMDialect",
                            "::mlir::math::MathDialect", "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect",
