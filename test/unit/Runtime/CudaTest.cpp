@@ -53,7 +53,7 @@ TEST(Cuda, LaunchList) {
   const LaunchList::Launch &launch = list->sampling.front();
   EXPECT_EQ(launch.shared, 4096u);
   LaunchValues values;
-  values.rows = 6;
+  values.rows = values.length = 6;
   values.at(LaunchList::Source::Sampling) = 256;
   EXPECT_EQ(values.grid(launch)[0], 0u) << "nobody wants rows";
   values.wantedRows = 2;
