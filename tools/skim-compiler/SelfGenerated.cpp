@@ -8,8 +8,6 @@
 #include "skim/Support/MappedFile.h"
 #include "skim/Support/PackageManifest.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/Program.h"
 
 #include <algorithm>
 #include <cstdio>

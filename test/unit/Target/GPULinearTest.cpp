@@ -297,16 +297,29 @@ std::vector<int64_t> wideRowsOf(size_t number) {
   return {rows[number % 3]};
 }
 
+struct Work {
+  std::string text;
+  Shape shape;
+  size_t number;
+};
+
+/// A case of a sweep, with what is around the weight chosen by its number.
+Case caseOf(MLIRContext &context, const Work &work, const std::string &mode, std::mt19937 &random) {
+  Case test{randomWeight(context, work.text, work.shape.n, work.shape.k, random), work.shape.n, work.shape.k, mode};
+  test.biased = work.number % 3 == 0;
+  // On few multiprocessors blocks take two tiles each (of one row of x), warps do (of more than 32).
+  test.multiprocessors = work.number % 5 < 2 ? 4 : 108;
+  test.epilogue = work.number % 4 == 1   ? LinearEpilogue::Add
+                  : work.number % 4 == 2 ? LinearEpilogue::Gate
+                                         : LinearEpilogue::Store;
+  return test;
+}
+
 class GPULinear : public testing::TestWithParam<const char *> {};
 } // namespace
 
 TEST_P(GPULinear, MatchesReference) {
   std::string mode = GetParam();
-  struct Work {
-    std::string text;
-    Shape shape;
-    size_t number;
-  };
   std::vector<Work> all;
   for (auto [index, shape] : llvm::enumerate(kShapes)) {
     std::vector<std::string> terms(std::begin(kTerms), std::end(kTerms));
@@ -322,13 +335,7 @@ TEST_P(GPULinear, MatchesReference) {
     prepareGPUEmission(context);
     prepareSimulation(context);
     std::mt19937 random(static_cast<unsigned>(begin));
-    Case test{randomWeight(context, work.text, work.shape.n, work.shape.k, random), work.shape.n, work.shape.k, mode};
-    test.biased = work.number % 3 == 0;
-    // On few multiprocessors blocks take two tiles each (of one row of x), warps do (of more than 32).
-    test.multiprocessors = work.number % 5 < 2 ? 4 : 108;
-    test.epilogue = work.number % 4 == 1   ? LinearEpilogue::Add
-                    : work.number % 4 == 2 ? LinearEpilogue::Gate
-                                           : LinearEpilogue::Store;
+    Case test = caseOf(context, work, mode, random);
     // Of permuted rows with low-rank pairs the gate is in a launch behind: the one case that is always taken.
     if (StringRef(work.text).contains("low_rank") && StringRef(work.text).contains("rows<") && work.shape.k > 64)
       test.epilogue = LinearEpilogue::Gate;
@@ -344,11 +351,6 @@ INSTANTIATE_TEST_SUITE_P(Modes, GPULinear, testing::Values("f16", "bf16"));
 
 /// x in bytes: weights that are integers, whatever is around them.
 TEST(GPULinearBytes, MatchesReference) {
-  struct Work {
-    std::string text;
-    Shape shape;
-    size_t number;
-  };
   std::vector<Work> all;
   for (auto [index, shape] : llvm::enumerate(kShapes)) {
     std::string half = std::to_string(shape.n / 2), rest = std::to_string(shape.n - shape.n / 2);
@@ -386,12 +388,7 @@ TEST(GPULinearBytes, MatchesReference) {
     prepareGPUEmission(context);
     prepareSimulation(context);
     std::mt19937 random(static_cast<unsigned>(begin));
-    Case test{randomWeight(context, work.text, work.shape.n, work.shape.k, random), work.shape.n, work.shape.k, "a8"};
-    test.biased = work.number % 3 == 0;
-    test.multiprocessors = work.number % 5 < 2 ? 4 : 108;
-    test.epilogue = work.number % 4 == 1   ? LinearEpilogue::Add
-                    : work.number % 4 == 2 ? LinearEpilogue::Gate
-                                           : LinearEpilogue::Store;
+    Case test = caseOf(context, work, "a8", random);
     for (int64_t m : rowsOf(work.number)) {
       Outcome outcome = compare(context, test, m, random);
       ASSERT_FALSE(outcome.counters.empty());

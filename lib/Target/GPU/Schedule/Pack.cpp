@@ -97,6 +97,25 @@ int64_t device::packBlocks(const RowSource &source, int64_t k) {
   return packsWholeRows(source, k) ? 1 : (packedColumns(k) + 1023) / 1024;
 }
 
+static SmallVector<Type> argumentTypes(DeviceBuilder &b, const RowSource &source) {
+  SmallVector<Type> types;
+  for (char letter : source.arguments())
+    types.push_back(letter == 'p' ? b.globalPtr() : b.i32());
+  return types;
+}
+
+/// Fours of columns that a lane of a block takes of the next `count`, the first at `first`, and whether x has them;
+/// else they are its last four.
+static std::pair<Values, Values> foursFrom(DeviceBuilder &b, Value first, int64_t count, int64_t threads, int64_t k) {
+  Values columns, there;
+  for (int64_t begin = 0; begin < count; begin += 4 * threads) {
+    Value own = b.add(first, begin);
+    there.push_back(b.less(own, b.i32(packedColumns(k))));
+    columns.push_back(b.min(own, b.i32(packedColumns(k) - 4)));
+  }
+  return {columns, there};
+}
+
 std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
                                     const RowSource &source, int64_t k, bool bf16, bool plain, int64_t scaled,
                                     PackedLayout layout) {
@@ -109,9 +128,7 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
     name += "_matrices";
   OpBuilder::InsertionGuard guard(builder);
   DeviceBuilder b(builder, loc);
-  SmallVector<Type> types;
-  for (char letter : source.arguments())
-    types.push_back(letter == 'p' ? b.globalPtr() : b.i32());
+  SmallVector<Type> types = argumentTypes(b, source);
   size_t own = types.size();
   types.append((plain ? 1 : 0) + 2 * scaled, b.globalPtr());
   auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, threads);
@@ -146,14 +163,11 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
       i += isPlain ? 1 : 2;
     }
   };
-  Values columns, there;
   Value column = b.add(b.mul(b.blockX(), 8 * threads), b.mul(b.threadX(), 4));
-  for (int64_t begin = 0; begin < (whole ? packedColumns(k) : 8 * threads); begin += 4 * threads) {
-    Value own = b.add(column, begin);
-    there.push_back(b.less(own, b.i32(packedColumns(k))));
-    columns.push_back(b.min(own, b.i32(packedColumns(k) - 4)));
-  }
-  auto put = [&](size_t i, const Values &four) { b.when(there[i], [&] { packFour(four, columns[i]); }); };
+  auto [columns, there] = foursFrom(b, column, whole ? packedColumns(k) : 8 * threads, threads, k);
+  auto put = [&, &columns = columns, &there = there](size_t i, const Values &four) {
+    b.when(there[i], [&] { packFour(four, columns[i]); });
+  };
   if (whole) {
     source.makeRow(b, block, columns, there, put);
     return name;
@@ -213,9 +227,7 @@ std::string device::getOrCreateBytePack(OpBuilder &builder, Location loc, mlir::
   std::string name = "pack_k" + std::to_string(k) + "_a8" + source.name() + (scaled ? "_scaled" : "");
   OpBuilder::InsertionGuard guard(builder);
   DeviceBuilder b(builder, loc);
-  SmallVector<Type> types;
-  for (char letter : source.arguments())
-    types.push_back(letter == 'p' ? b.globalPtr() : b.i32());
+  SmallVector<Type> types = argumentTypes(b, source);
   size_t own = types.size();
   types.append(2 + scaled, b.globalPtr());
   auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, kBytePackThreads);
@@ -224,12 +236,7 @@ std::string device::getOrCreateBytePack(OpBuilder &builder, Location loc, mlir::
   ValueRange arguments = kernel.getArguments();
   RowSource::Block block = {
       module, name, kBytePackThreads, k, llvm::to_vector(arguments.take_front(own)), b.blockY(), b.i32(1), 1, {}};
-  Values columns, there;
-  for (int64_t begin = 0; begin < packedColumns(k); begin += 4 * kBytePackThreads) {
-    Value column = b.add(b.mul(b.threadX(), 4), begin);
-    there.push_back(b.less(column, b.i32(packedColumns(k))));
-    columns.push_back(b.min(column, b.i32(packedColumns(k) - 4)));
-  }
+  auto [columns, there] = foursFrom(b, b.mul(b.threadX(), 4), packedColumns(k), kBytePackThreads, k);
   Value row = b.zeroExtend(b.blockY(), b.i64());
   Value scale = quantizeRow(b, source, block, columns, there, scaled ? arguments[own + 2] : Value(),
                             b.offset(arguments[own], b.mul(row, packedColumns(k))));
