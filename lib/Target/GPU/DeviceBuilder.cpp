@@ -197,10 +197,13 @@ static Values multiplied(DeviceBuilder &b, NVVM::MMATypes type, int64_t k, Array
   std::optional<std::array<NVVM::MMATypes, 2>> multiplicands = std::array{type, type};
   std::optional<std::array<NVVM::MMALayout, 2>> layouts = std::array{NVVM::MMALayout::row, NVVM::MMALayout::col};
   std::optional<NVVM::MMAIntOverflow> overflow;
+  std::optional<NVVM::MMAB1Op> bits;
   if (type == NVVM::MMATypes::s8)
     overflow = NVVM::MMAIntOverflow::wrapped;
-  auto op = NVVM::MmaOp::create(b.builder, b.loc, result, left, right, c, ArrayRef<int64_t>{16, 8, k}, std::nullopt,
-                                overflow, multiplicands, layouts);
+  if (type == NVVM::MMATypes::b1)
+    bits = NVVM::MMAB1Op::and_popc;
+  auto op = NVVM::MmaOp::create(b.builder, b.loc, result, left, right, c, ArrayRef<int64_t>{16, 8, k}, bits, overflow,
+                                multiplicands, layouts);
   Values sums;
   for (int64_t i = 0; i < 4; ++i)
     sums.push_back(LLVM::ExtractValueOp::create(b.builder, b.loc, op.getRes(), i));
@@ -220,6 +223,10 @@ Values DeviceBuilder::mma(Type half, ArrayRef<Value> a, ArrayRef<Value> b, Array
 
 Values DeviceBuilder::mmaBytes(ArrayRef<Value> a, ArrayRef<Value> b, ArrayRef<Value> c) {
   return multiplied(*this, NVVM::MMATypes::s8, 32, a, b, c);
+}
+
+Values DeviceBuilder::mmaBits(ArrayRef<Value> a, ArrayRef<Value> b, ArrayRef<Value> c) {
+  return multiplied(*this, NVVM::MMATypes::b1, b.size() == 2 ? 256 : 128, a, b, c);
 }
 
 Value DeviceBuilder::reciprocal(Value x) { return NVVM::RcpApproxFtzF32Op::create(builder, loc, f32(), x); }

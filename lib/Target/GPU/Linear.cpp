@@ -8,6 +8,7 @@
 
 #include "Schedule/Schedules.h"
 
+#include <limits>
 #include <numeric>
 
 using namespace mlir;
@@ -22,8 +23,13 @@ constexpr size_t kMostPieces = 16;
 constexpr int64_t kWarpsToFill = 16;
 /// Rows of x from which on `wide` is used.
 constexpr int64_t kWideRows = 65;
-/// Blocks of `many` that it has room for, of one tile a warp.
-constexpr int64_t kBlocksToFill = 2;
+
+/// By how much longer a block of `many` takes if it is alone and memory binds.
+constexpr double kAlone = 1.1;
+/// Of few rows: by how much their time in the second level of cache has to exceed that in memory, and bytes of x for
+/// each multiprocessor, for `many` to be worth it.
+constexpr double kWorthMore = 1.15;
+constexpr int64_t kLittleX = 96 << 10;
 
 /// Blocks that multiply first factors beside a product: as many as multiprocessors by this, at most.
 constexpr int64_t kFewOfMultiprocessors = 16;
@@ -127,6 +133,13 @@ private:
       return fail("no kernel for activations a8", leaf.getShortName(),
                   "at most " + std::to_string(kMostByteColumns) + " columns", std::to_string(call.k));
     return Error::success();
+  }
+
+  /// Whether bits of one row of x are multiplied with bits of codes. Of more than four memory binds either way.
+  bool isBinary(WeightEncoding leaf) const {
+    std::unique_ptr<Decoder> decoder = makeDecoder(leaf, {call.k, false, true});
+    bool fits = decoder->group() >= call.k || decoder->group() % 128 == 0;
+    return target.hasBinary() && decoder->hasBits() && decoder->bits() <= 4 && fits;
   }
 
   /// The piece whose sums have the pair's; of permuted parts there is none, and none of integers.
@@ -263,6 +276,7 @@ private:
     piece.x = packed.lookup(from.alpha);
     if (asBytes)
       std::tie(piece.x, piece.xScales) = bytes.lookup(from.alpha);
+    piece.signature.binary = asBytes && one && isBinary(from.leaf);
     piece.y = {LaunchArgument::Y, 0, from.yColumn * 4};
     piece.yStride = {LaunchArgument::Stride};
     piece.gate = {LaunchArgument::Gate, 0, from.yColumn * 4};
@@ -307,7 +321,8 @@ private:
     for (const Piece &piece : pieces) {
       auto group = llvm::find_if(groups, [&](const Pieces &some) {
         const KernelSignature &shape = some.front().signature;
-        return shape.k == piece.signature.k && shape.epilogue == piece.signature.epilogue && some.size() < kMostPieces;
+        return shape.k == piece.signature.k && shape.epilogue == piece.signature.epilogue &&
+               shape.binary == piece.signature.binary && some.size() < kMostPieces;
       });
       if (group == groups.end()) {
         groups.emplace_back();
@@ -331,14 +346,14 @@ private:
       units = std::max(units, Columns::units(*decoder, shape.k));
       spans = std::min(spans, wide ? wideSpans(*decoder, shape.k) : manySpans(*decoder, shape.k));
     }
-    bool few = m <= 8;
+    bool few = m <= 8 && (makeX || !forms.empty() || !isBoundByX(pieces));
     if (few) {
       // A unit for each warp at least.
       shape.warps = std::min<int64_t>(8, static_cast<int64_t>(llvm::PowerOf2Ceil(units)));
       if (makeX)
         resident = shapeOne(pieces, shape);
     } else {
-      shape.xTiles = m <= 16 ? 2 : m <= 32 ? 4 : 8;
+      shape.xTiles = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 8;
       if (!wide) {
         shapeMany(pieces, shape);
       } else {
@@ -357,14 +372,13 @@ private:
     bool makesT = beside && makeX;
     int64_t before = makesT ? kFirstCounters : 0; // counters
     if (wide && shared <= kMostCounters) {
-      shape.splits = splitsOfWide(shared, spans, shape.k);
-    } else if (shared + before <= kMostCounters) {
+      shape.splits = splitsOf(shared, spans, shape.k, 256, 128 << 10, 1);
+    } else if (!few && shared <= kMostCounters && !(shape.xTiles == 8 && readsTables(pieces))) {
+      shape.splits = splitsOf(shared, spans, shape.k, 128, manyPartials(shape) * 4, shape.xTiles <= 2 ? kAlone : 1);
+    } else if (few && shared + before <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.
-      int64_t wanted = few ? kWarpsToFill * target.multiprocessors / (shared * shape.warps * shape.tiles)
-                           : kBlocksToFill / shape.tiles * target.multiprocessors / shared;
-      shape.splits = std::clamp<int64_t>(std::min(wanted, few ? units / shape.warps : spans / 2), 1, kMostSplits);
-      if (!few) // so that they have equally much, mostly
-        shape.splits = static_cast<int64_t>(llvm::bit_floor(static_cast<uint64_t>(shape.splits)));
+      int64_t wanted = kWarpsToFill * target.multiprocessors / (shared * shape.warps * shape.tiles);
+      shape.splits = std::clamp<int64_t>(std::min(wanted, units / shape.warps), 1, kMostSplits);
     }
     LaunchSignature launch;
     launch.one = makeX;
@@ -443,6 +457,29 @@ private:
     plan.launches.push_back(planned);
   }
 
+  /// Whether tables are looked up in memory: of 64 rows of x ptxas then spills where blocks share columns.
+  static bool readsTables(ArrayRef<Piece> pieces) {
+    return llvm::any_of(pieces, [](const Piece &piece) {
+      auto codebook = dyn_cast<CodebookAttr>(piece.signature.leaf);
+      return codebook && codebook.getBits() > 4;
+    });
+  }
+
+  /// Whether `few`, whose tiles read x each for itself, would wait for the second level of cache: `many` reads it once
+  /// for eight tiles. Of little x it takes longer to begin than it saves.
+  bool isBoundByX(ArrayRef<Piece> pieces) const {
+    double x = 0, weights = 0;
+    for (const Piece &piece : pieces) {
+      const KernelSignature &signature = piece.signature;
+      auto k = static_cast<double>(signature.k);
+      x += static_cast<double>(tilesOf(piece) * m * signature.bytesOfX()) * k;
+      for (const Component &component : getComponents(signature.leaf, {piece.n, signature.k}))
+        weights += static_cast<double>(component.getBits()) / 8;
+    }
+    return x + weights > kWorthMore * target.cacheOfMemory * weights &&
+           x > static_cast<double>(kLittleX * target.multiprocessors);
+  }
+
   /// Blocks of two tiles make x half as often, where there are enough to share them out evenly. Registers: where a
   /// multiprocessor gets one block of 16 warps, lanes have as many as they like; else 64 do for tables (ptxas would
   /// take a few more), and sums by groups get smaller blocks; so do, where A is multiplied beside them, tables with
@@ -457,7 +494,8 @@ private:
       std::unique_ptr<Decoder> decoder = makeDecoder(piece.signature.leaf, piece.signature.decodeContext());
       groups |= decoder->group() != 0 && decoder->group() < shape.k;
       zeros |= groups && decoder->hasZeros();
-      wide |= (decoder->bits() > 4 && decoder->bits() != 16) || isa<PlanesAttr>(piece.signature.leaf);
+      wide |= ((decoder->bits() > 4 && decoder->bits() != 16) || isa<PlanesAttr>(piece.signature.leaf)) &&
+              !piece.signature.binary;
       auto codebook = dyn_cast<CodebookAttr>(piece.signature.leaf);
       tables &= codebook && codebook.getBits() <= 4;
       crowded |= groups || (beside && codebook && decoder->group() != 0);
@@ -515,6 +553,7 @@ private:
       int64_t group = decoder->group(), bits = decoder->bits();
       bool groups = group != 0 && group < shape.k;
       int64_t shortest = decoder->hasZeros() ? 128 : 64;
+      crowded |= piece.signature.a8 && decoder->zerosApart();
       crowded |= groups && (piece.signature.a8 || !decoder->hasHalfScales() || group % shortest != 0);
       crowded |= bits > 16 || (bits > 4 && bits < 16 && (groups || isa<CodebookAttr>(piece.signature.leaf)));
       blocks += slabs * ((tilesOf(piece) + 2 * shape.warps - 1) / (2 * shape.warps));
@@ -538,24 +577,28 @@ private:
       int64_t blocks = 0;
       for (const Piece &piece : pieces)
         blocks += slabs * ((tilesOf(piece) + warps - 1) / warps);
-      bool isFull = blocks * mostSplitsOfWide(spans) >= target.multiprocessors;
+      bool isFull = blocks * mostSplits(spans) >= target.multiprocessors;
       if (isFull && llvm::any_of(pieces, [&](const Piece &piece) { return 2 * tilesOf(piece) > warps; }))
         return warps;
     }
     return 4;
   }
-  static int64_t mostSplitsOfWide(int64_t spans) { return std::clamp<int64_t>(spans / 2, 1, kMostSplits); }
+  static int64_t mostSplits(int64_t spans) { return std::clamp<int64_t>(spans / 2, 1, kMostSplits); }
 
-  /// A multiprocessor takes one block at a time; how many share columns so that the last is done first. A block's
-  /// beginning and end take about as long as 256 columns. Its sums go through L2, like the columns of x and weights,
-  /// which bound it as much as the products do: 128 KiB are 370 columns. All but one of those that share columns write
-  /// sums, the last reads them and writes y.
-  int64_t splitsOfWide(int64_t blocks, int64_t spans, int64_t k) const {
-    int64_t best = 1, least = INT64_MAX;
-    for (int64_t splits = 1; splits <= mostSplitsOfWide(spans); ++splits) {
+  /// How many blocks share columns so that the multiprocessor with most to do is done first. A block's beginning and
+  /// end take about as long as `idle` columns. Its sums go through L2, like the columns of x and weights, which bound
+  /// it as much as the products do: 128 KiB are 370 columns. All but one of those that share columns write sums, the
+  /// last reads them and writes y. `alone`: by how much a block takes longer that has a multiprocessor for itself than
+  /// two that share one do for each.
+  int64_t splitsOf(int64_t blocks, int64_t spans, int64_t k, int64_t idle, int64_t sumBytes, double alone) const {
+    int64_t best = 1;
+    double least = std::numeric_limits<double>::infinity();
+    for (int64_t splits = 1; splits <= mostSplits(spans); ++splits) {
       int64_t waves = (blocks * splits + target.multiprocessors - 1) / target.multiprocessors;
-      int64_t sums = blocks * (2 * splits - 1) * 370 / target.multiprocessors;
-      int64_t time = waves * (k / splits + 256) + sums;
+      int64_t columns = (spans + splits - 1) / splits * (k / std::max<int64_t>(spans, 1));
+      double sums =
+          static_cast<double>(blocks * (2 * splits - 1) * sumBytes) * 370 / (128 << 10) / target.multiprocessors;
+      double time = static_cast<double>(waves * (columns + idle)) * (waves == 1 ? alone : 1) + sums;
       if (time < least) {
         least = time;
         best = splits;

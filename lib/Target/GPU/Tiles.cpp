@@ -44,16 +44,11 @@ SmallVector<TiledComponent> skim::tiledComponents(WeightEncoding term, ArrayRef<
   return all;
 }
 
-namespace {
-bool bitAt(const uint8_t *bytes, int64_t bit) { return bytes[bit / 8] >> (bit % 8) & 1; }
-void setBit(uint8_t *bytes, int64_t bit) { bytes[bit / 8] |= static_cast<uint8_t>(1u << (bit % 8)); }
-
-/// The bit, from the first of a group's `bits` words, of bit `b` of step `s`, place `p`; words by number.
-std::pair<int64_t, int64_t> placeInGroup(int64_t bits, int64_t s, int64_t p, int64_t b) {
+std::pair<int64_t, int64_t> skim::placeOfBit(int64_t bits, int64_t s, int64_t p, int64_t b) {
   if (bits > 4) {
     if (b < 4)
       return {s, 4 * p + b};
-    auto [word, bit] = placeInGroup(bits - 4, s, p, b - 4);
+    auto [word, bit] = placeOfBit(bits - 4, s, p, b - 4);
     return {4 + word, bit};
   }
   switch (bits) {
@@ -67,6 +62,10 @@ std::pair<int64_t, int64_t> placeInGroup(int64_t bits, int64_t s, int64_t p, int
     return {s, 4 * p + b};
   }
 }
+
+namespace {
+bool bitAt(const uint8_t *bytes, int64_t bit) { return bytes[bit / 8] >> (bit % 8) & 1; }
+void setBit(uint8_t *bytes, int64_t bit) { bytes[bit / 8] |= static_cast<uint8_t>(1u << (bit % 8)); }
 
 /// The place of bit `b` of row `row` of a full tile, column `column`, from the tile's first bit.
 int64_t placeInTile(const TiledComponent &c, int64_t row, int64_t column, int64_t b) {
@@ -87,7 +86,7 @@ int64_t placeInTile(const TiledComponent &c, int64_t row, int64_t column, int64_
   if (c.bits == 32)
     return 8 * (base + (2 * (2 * h + i) + j / 4) * 512 + lane * 16 + 4 * (j % 4)) + b;
   int64_t place = c.order == CodeOrder::Adjacent ? j : j / 2 + 4 * (j % 2);
-  auto [word, bit] = placeInGroup(c.bits, narrow ? 2 * h + i : i % 4, place, b);
+  auto [word, bit] = placeOfBit(c.bits, narrow ? 2 * h + i : i % 4, place, b);
   int64_t byte = narrow ? word * 128 + lane * 4 : word * 512 + lane * 16 + (2 * (i / 4) + h) * 4;
   return 8 * (base + byte) + bit;
 }

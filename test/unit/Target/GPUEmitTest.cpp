@@ -101,10 +101,15 @@ void expectClean(const GPUTarget &target, const std::string &text, const std::st
         << *ptx;
   EXPECT_NE(ptx->find(".target " + target.chip), std::string::npos);
   bool wide = planned.hasWgmma() && m > 64 && mode != "a8";
-  EXPECT_NE(ptx->find(wide           ? "wgmma.mma_async.sync.aligned.m64n"
+  // Integers of up to four bits, in groups of 128 or by rows.
+  bool binary = mode == "a8" && m == 1 && planned.hasBinary() &&
+                llvm::is_contained({"w4g128", "w2", "p2", "#skim.planes<bits = 3, group = 128>"}, text);
+  EXPECT_NE(ptx->find(binary         ? "mma.sync.aligned.m16n8k"
+                      : wide         ? "wgmma.mma_async.sync.aligned.m64n"
                       : mode == "a8" ? "mma.sync.aligned.m16n8k32"
                                      : "mma.sync.aligned.m16n8k16"),
             std::string::npos);
+  EXPECT_EQ(ptx->find(".b1.b1.s32.and.popc") != std::string::npos, binary);
   if (!findPtxas())
     return;
   std::vector<KernelUsage> usage;
@@ -153,6 +158,9 @@ TEST(GPUEmit, EveryTargetAssemblesWithoutSpills) {
     for (const char *text : {"f16", "w4g128", "k3"})
       for (int64_t m : {int64_t(1), int64_t(64), kTwoTiles})
         expectClean(*target, text, "f16", m);
+    // Tables in memory: few registers are left.
+    for (const char *text : {"k5", "k8"})
+      expectClean(*target, text, "f16", 64, *target);
   }
 }
 
@@ -160,7 +168,8 @@ TEST(GPUEmit, BytesAssembleWithoutSpills) {
   for (const char *chip : {"sm_80", "sm_90a"}) {
     auto target = parseGPUTarget(std::string("nvidia:") + chip);
     ASSERT_TRUE(bool(target));
-    for (const char *text : {"w4g128", "w3g64", "w4g32a", "w2", "w8", "k1i", "k2i", "k3i", "k4i", "k8i"})
+    for (const char *text : {"w4g128", "w3g64", "w4g32a", "w2", "w8", "k1i", "k2i", "k3i", "k4i", "k8i", "p2", "p8",
+                             "#skim.planes<bits = 3, group = 128>", "#skim.planes<bits = 4, group = 64>"})
       for (int64_t m : {int64_t(1), int64_t(8), int64_t(64), kTwoTiles})
         expectClean(*target, text, "a8", m, *target);
   }

@@ -370,6 +370,15 @@ TEST(GPULinearBytes, MatchesReference) {
                                       "k8i",
                                       "#skim.codebook<bits = 2, table = i8, scope = tensor>",
                                       "#skim.uniform<bits = 4, group = 64, scale = f32>",
+                                      "p1",
+                                      "p2",
+                                      "p2b",
+                                      "p3b",
+                                      "p8",
+                                      "#skim.planes<bits = 2, group = 32>",
+                                      "#skim.planes<bits = 3, group = 128>",
+                                      "#skim.planes<bits = 4, group = 256>",
+                                      "#skim.scaled<#skim.planes<bits = 2, group = 384>>",
                                       "#skim.scaled<#skim.codebook<bits = 3, table = i8>>"};
     if (shape.n > 1)
       terms.push_back("#skim.rows<[#skim.codebook<bits = 2, table = i8> : " + half +
@@ -396,12 +405,40 @@ TEST(GPULinearBytes, MatchesReference) {
       const std::string &last = outcome.counters.back().kernel;
       EXPECT_NE(last.find(hasPair(work.text) ? "_f16_" : "_a8_"), std::string::npos) << last;
     }
+    if (StringRef(work.text).contains("codebook") || work.text[0] == 'k')
+      return;
+    // Chips without binary products.
+    test.target = "nvidia-sim:sm_100";
+    for (int64_t m : rowsOf(work.number))
+      if (m <= 8)
+        EXPECT_EQ(compare(context, test, m, random).counters.back().kernel.find("_b1"), std::string::npos);
   });
+}
+
+/// Planes of a weight beside bytes: each is multiplied with x as it wants it.
+TEST(GPULinearBytes, PlanesBesideOthers) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  prepareGPUEmission(context);
+  prepareSimulation(context);
+  std::mt19937 random(21);
+  for (int64_t m : {1, 3}) {
+    Case test{randomWeight(context, "p2", 40, 700, random), 40, 700, "a8"};
+    test.more.push_back({randomWeight(context, "k3i", 24, 700, random), 24});
+    test.more.push_back({randomWeight(context, "p2", 17, 700, random), 17});
+    Outcome outcome = compare(context, test, m, random);
+    auto launched = [&](StringRef part) {
+      return llvm::count_if(outcome.counters,
+                            [&](const auto &counters) { return StringRef(counters.kernel).contains(part); });
+    };
+    EXPECT_EQ(launched("_b1_"), m == 1);
+    EXPECT_EQ(launched("pack_"), m == 1 ? 0 : 1);
+    EXPECT_EQ(outcome.counters.size(), 2u);
+  }
 }
 
 /// Every byte of the codes once, in whole sectors, and no bank twice.
 TEST(GPULinearBytes, Counts) {
-  const char *const terms[] = {"w4g128", "w8", "k2i", "k3i", "k4i"};
+  const char *const terms[] = {"w4g128", "w8", "k2i", "k3i", "k4i", "p2", "#skim.planes<bits = 4, group = 128>"};
   parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
     MLIRContext context(MLIRContext::Threading::DISABLED);
     prepareGPUEmission(context);
@@ -412,6 +449,9 @@ TEST(GPULinearBytes, Counts) {
       Outcome outcome = compare(context, test, m, random);
       ASSERT_EQ(outcome.counters.size(), m == 1 ? 1u : 2u);
       const sim::Counters &counters = outcome.counters.back();
+      bool binary = m == 1 && terms[begin][0] != 'k' && StringRef(terms[begin]) != "w8";
+      EXPECT_EQ(counters.kernel.find("_b1") != std::string::npos, binary) << counters.kernel;
+      EXPECT_EQ(outcome.counters.front().bankConflicts(), 0u) << terms[begin] << " " << m;
       EXPECT_EQ(counters.bankConflicts(), 0u) << terms[begin] << " " << m;
       const sim::BufferCounters *codes = counters.buffer("weight0");
       ASSERT_TRUE(codes);
@@ -430,7 +470,7 @@ TEST(GPULinearBytes, OtherWeightsFail) {
        {std::pair<const char *, const char *>{"f16", "no kernel for activations a8 at #skim.dense<f16>: expected "
                                                      "values that are integers of 8 bits, got others"},
         {"k3", "expected values that are integers of 8 bits"},
-        {"p2", "expected values that are integers of 8 bits"},
+        {"p8b", "expected values that are integers of 8 bits"},
         {"mx4", "expected values that are integers of 8 bits"},
         {"#skim.uniform<bits = 4, group = 20>", "expected groups of multiples of 32 columns, got 20"},
         {"#skim.uniform<bits = 8, asymmetric>", "expected values that are integers of 8 bits"},
@@ -532,6 +572,37 @@ TEST(GPULinearLaunches, ColumnsAreSplitOverBlocks) {
       test.multiprocessors = 1;
       outcome = compare(context, test, m, random);
       EXPECT_EQ(outcome.grids.back()[sharing], 1);
+    }
+  });
+}
+
+/// Up to eight rows of x that tiles share, where each for itself would wait for them.
+TEST(GPULinearLaunches, TilesShareFewRows) {
+  const std::pair<const char *, const char *> kinds[] = {{"k3", "f16"}, {"w4g128a", "bf16"}, {"mx4", "f16"},
+                                                         {"k4i", "a8"}, {"p2", "a8"},        {"f16", "f16"}};
+  parallelFor(std::size(kinds), 1, 0, [&](size_t begin, size_t, unsigned) {
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    std::mt19937 random(23);
+    auto [term, mode] = kinds[begin];
+    for (auto [n, k, m] : {std::tuple<int64_t, int64_t, int64_t>{256, 1024, 8}, {300, 2048 + 64 + 37, 7}}) {
+      Case test{randomWeight(context, term, n, k, random), n, k, mode};
+      test.biased = true;
+      test.target = "nvidia-sim:sm_90";
+      test.multiprocessors = 1;
+      const sim::Counters shared = compare(context, test, m, random).counters.back();
+      // A weight of 16 bits takes longer than x anyhow.
+      EXPECT_EQ(shared.kernel.substr(0, 4), StringRef(term) == "f16" ? "few_" : "many") << shared.kernel;
+      EXPECT_EQ(shared.bankConflicts(), 0u);
+      if (n % 16 == 0)
+        EXPECT_EQ(shared.buffer("weight0")->mostReads, 1u);
+      // Where the cache has time, and of little x, each tile reads it.
+      test.target = "nvidia-sim:sm_89";
+      EXPECT_EQ(compare(context, test, m, random).counters.back().kernel.substr(0, 4), "few_");
+      test.target = "nvidia-sim:sm_90";
+      test.multiprocessors = 132;
+      EXPECT_EQ(compare(context, test, m, random).counters.back().kernel.substr(0, 4), "few_");
     }
   });
 }

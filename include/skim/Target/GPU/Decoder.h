@@ -115,13 +115,24 @@ public:
   //===--- integers, of a decoder that was made for them ---===//
   /// True if unscaled values are integers of 8 bits.
   virtual bool hasBytes() const { return false; }
-  /// A group's zero point as `bytes` wants it: four times the same byte.
+  /// True if `bytes` leaves zero points to sums: Σ q·(v − z) = Σ q·v − z·Σ q.
+  virtual bool zerosApart() const { return false; }
+  /// A group's zero point as `bytes` wants it: four times the same byte; or, where zerosApart(), i32, less what
+  /// `bytes` has taken off its codes.
   virtual Value zeroBytes(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile, int half,
                           Value group) const {
     return {};
   }
   /// Columns 0 … 3 and 4 … 7, unscaled; `zero` is null where there are none.
   virtual Values bytes(DeviceBuilder &b, const Values &row, Value zero, const Values &words) const { return {}; }
+
+  /// True if they are codes minus zero points, so that each bit of a code counts for itself.
+  virtual bool hasBits() const { return false; }
+  /// A group's zero point, i32; also where it is the same everywhere.
+  virtual Value zeroInteger(DeviceBuilder &b, llvm::ArrayRef<Value> components, const Tile &tile, int half,
+                            Value group) const {
+    return {};
+  }
 
 protected:
   DecodeContext context;

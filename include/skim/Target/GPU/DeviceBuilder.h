@@ -95,6 +95,9 @@ public:
   Values mma(Type half, llvm::ArrayRef<Value> a, llvm::ArrayRef<Value> b, llvm::ArrayRef<Value> c);
   /// d = a·b + c of m16n8k32 on signed bytes: four words of A, two of B, four i32.
   Values mmaBytes(llvm::ArrayRef<Value> a, llvm::ArrayRef<Value> b, llvm::ArrayRef<Value> c);
+  /// d = popc(a & b) + c of m16n8k256, or with two words of A and one of B m16n8k128: four i32. Before sm_100 alone it
+  /// is an instruction.
+  Values mmaBits(llvm::ArrayRef<Value> a, llvm::ArrayRef<Value> b, llvm::ArrayRef<Value> c);
 
   //===--- wgmma, sm_90a alone: a warpgroup, four warps from a multiple of four on, multiplies asynchronously ---===//
   // Registers go from wgmmaFence through wgmma to wgmmaWait. In between nothing else may use them but the arguments and

@@ -75,6 +75,10 @@ inline int64_t restColumns(int64_t columns) { return columns % kNarrowColumns; }
 /// term without a decoder for GPUs stays canonical.
 llvm::SmallVector<TiledComponent> tiledComponents(WeightEncoding term, llvm::ArrayRef<int64_t> shape);
 
+/// Of codes of `bits` bits, where bit `b` of place `p` of the step `s` of four is: the word's number among those that
+/// the four steps share, and the bit in it.
+std::pair<int64_t, int64_t> placeOfBit(int64_t bits, int64_t s, int64_t p, int64_t b);
+
 /// From canonical components to tiles and back; `from` and `to` are as long as
 /// the component and do not overlap. Deterministic on any number of threads (0: all).
 void packTiles(const TiledComponent &component, std::span<const uint8_t> from, std::span<uint8_t> to,

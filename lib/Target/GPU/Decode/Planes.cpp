@@ -44,6 +44,27 @@ public:
     return context.bf16 ? b.splatPair(b.intToF32(integer), b.bf16()) : zeroPair(b, integer, 8);
   }
 
+  // A code minus its zero point may be too large for a byte.
+  bool hasBytes() const override { return true; }
+  bool zerosApart() const override { return true; }
+  bool hasBits() const override { return !attr.isBaseFive(); }
+  Value zeroInteger(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half,
+                    Value group) const override {
+    return b.zeroExtend(groupElement(b, components[2], tile, half, group, b.i8()), b.i32());
+  }
+  Value zeroBytes(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half,
+                  Value group) const override {
+    Value integer = zeroInteger(b, components, tile, half, group);
+    return bits() == 8 ? b.sub(integer, b.i32(128)) : integer;
+  }
+  Values bytes(DeviceBuilder &b, const Values &, Value, const Values &words) const override {
+    Values fours = codeBytes(b, words);
+    if (bits() == 8)
+      for (Value &four : fours)
+        four = b.bitXor(four, b.word(0x80808080));
+    return fours;
+  }
+
   Values pairs(DeviceBuilder &b, const Values &, ArrayRef<Value> zeros, const Values &words) const override {
     if (!context.bf16)
       return integersOf(b, words, zeros, 0);
@@ -86,5 +107,7 @@ private:
 } // namespace
 
 std::unique_ptr<Decoder> device::makePlanesDecoder(PlanesAttr attr, DecodeContext context) {
+  if (attr.getNumPlanes() > 8)
+    return nullptr;
   return std::make_unique<PlanesDecoder>(attr, context);
 }

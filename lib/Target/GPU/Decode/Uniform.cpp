@@ -36,6 +36,11 @@ public:
   }
 
   bool hasBytes() const override { return !attr.getZeroType() && (!attr.getAsymmetric() || bits() < 8); }
+  bool hasBits() const override { return !attr.getZeroType(); }
+  Value zeroInteger(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half,
+                    Value group) const override {
+    return attr.getAsymmetric() ? zeroCode(b, components, tile, half, group) : b.i32(int64_t(1) << (bits() - 1));
+  }
   Value zeroBytes(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half,
                   Value group) const override {
     return b.mul(zeroCode(b, components, tile, half, group), 0x01010101);

@@ -287,7 +287,8 @@ private:
       convert(i);
     } else if (head == "mma") {
       cost.issued = 1;
-      cost.products = products(name) / (name.contains(".s8") ? 2 : 1); // bytes at twice the rate
+      // Bytes at twice the rate, bits at eight times that of bytes.
+      cost.products = products(name) / (name.contains(".s8") ? 2 : name.contains(".b1") ? 16 : 1);
     } else if (head == "wgmma") {
       // A commit is a part of the last instruction.
       cost.issued = name.contains("commit_group") ? 0 : 1;

@@ -51,6 +51,28 @@ Values Columns::accumulate(ArrayRef<Decoder::Words> steps, Value first, XAt x, V
       b, arguments, state, steps, first, [&](int64_t step, int64_t tile) { return x(first, step, tile); }, sums);
 }
 
+Values Columns::accumulate(ArrayRef<Value> requests, StepKind kind, Value first, XAt x, ValueRange sums) const {
+  if (signature.binary && kind == StepKind::Block)
+    return product.accumulateBlock(b, arguments, state, requests, first, x(first, 2, 0), sums);
+  SmallVector<Decoder::Words> steps = product.decoder().sortBlock(b, requests, kind);
+  if (!signature.binary)
+    return accumulate(steps, first, x, sums);
+  Values all(sums);
+  for (auto [i, step] : llvm::enumerate(steps))
+    all = accumulateStep(step, b.add(first, static_cast<int64_t>(i) * kStepColumns), x, all);
+  return all;
+}
+
+Values Columns::accumulateStep(const Decoder::Words &step, Value column, XAt x, ValueRange sums) const {
+  return signature.binary ? product.accumulateStep(b, arguments, state, step, column, x(column, 1, 0)[0], sums)
+                          : accumulate(step, column, x, sums);
+}
+
+Values Columns::canonical(std::array<Value, 2> rows, Value column, int64_t columns, Value first, XAt x,
+                          ValueRange sums) const {
+  return accumulateStep(product.decoder().canonicalStep(b, rows, state.tile, column, columns), first, x, sums);
+}
+
 Values Columns::multiply(const Workers &workers, int64_t first, XAt x, ValueRange requested) const {
   Values sums = product.zeros(b);
   if (signature.partial)
@@ -74,8 +96,7 @@ Values Columns::wholeTile(const Workers &workers, int64_t first, XAt x, ValueRan
   if (narrow) {
     sums = b.loop(mine(workers, next), b.i32(narrow), workers.count, sums, [&](Value index, ValueRange carried) {
       Values loaded = decoder.loadNarrow(b, state.codes, state.tile, index);
-      return accumulate(decoder.sortBlock(b, loaded, StepKind::Narrow), b.add(b.mul(index, kNarrowColumns), covered), x,
-                        carried);
+      return accumulate(loaded, StepKind::Narrow, b.add(b.mul(index, kNarrowColumns), covered), x, carried);
     });
     next += narrow;
   }
@@ -88,8 +109,7 @@ Values Columns::wholeTile(const Workers &workers, int64_t first, XAt x, ValueRan
         std::array<Value, 2> rows = product.restRows(b, state);
         Values own = sums;
         for (int64_t column = 0; column < rest; column += kStepColumns)
-          own = accumulate(decoder.canonicalStep(b, rows, state.tile, b.i32(column), rest), b.i32(k - rest + column), x,
-                           own);
+          own = canonical(rows, b.i32(column), rest, b.i32(k - rest + column), x, own);
         return own;
       },
       [&] { return sums; });
@@ -152,8 +172,8 @@ Values Columns::wholeBlocks(const Workers &workers, int64_t first, XAt x, ValueR
       now = thin ? decoder.loadHalf(b, state.codes, state.tile, index)
                  : decoder.loadBlock(b, state.codes, state.tile, index);
     }
-    Values next = accumulate(decoder.sortBlock(b, now, thin ? StepKind::Half : StepKind::Block),
-                             b.mul(index, blockColumns()), x, values.take_front(sums));
+    Values next = accumulate(now, thin ? StepKind::Half : StepKind::Block, b.mul(index, blockColumns()), x,
+                             values.take_front(sums));
     next.append(later);
     return next;
   });
@@ -166,6 +186,6 @@ Values Columns::canonicalTile(const Workers &workers, int64_t first, XAt x, Valu
   int64_t steps = packedColumns(signature.k) / kStepColumns;
   return b.loop(mine(workers, first), b.i32(steps), workers.count, initial, [&](Value step, ValueRange carried) {
     Value column = b.mul(step, kStepColumns);
-    return accumulate(product.decoder().canonicalStep(b, rows, state.tile, column, signature.k), column, x, carried);
+    return canonical(rows, column, signature.k, column, x, carried);
   });
 }

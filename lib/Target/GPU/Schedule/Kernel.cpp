@@ -45,7 +45,8 @@ static SmallVector<size_t> runsOf(const LaunchSignature &launch) {
 std::string LaunchSignature::name(StringRef schedule) const {
   const KernelSignature &all = common();
   std::string shared = "_k" + std::to_string(all.k) +
-                       (all.a8     ? "_a8"
+                       (all.binary ? "_a8_b1"
+                        : all.a8   ? "_a8"
                         : all.bf16 ? "_bf16"
                                    : "_f16") +
                        "_w" + std::to_string(all.warps);
@@ -172,7 +173,10 @@ std::string device::getOrCreateKernel(
     int64_t group = makeDecoder(piece.leaf, piece.decodeContext())->group();
     return group == 0 || group >= piece.k;
   });
-  if (all.xTiles >= 8 && (byRows || all.tiles > 1 || schedule == "wide"))
+  bool apart = llvm::any_of(launch.pieces, [](const KernelSignature &piece) {
+    return piece.a8 && makeDecoder(piece.leaf, piece.decodeContext())->zerosApart();
+  });
+  if ((schedule == "few" && apart) || (all.xTiles >= 8 && (byRows || all.tiles > 1 || schedule == "wide")))
     kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(1));
   if (launch.one && launch.resident)
     kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(static_cast<int32_t>(launch.resident)));

@@ -36,6 +36,7 @@ public:
         rowBytes(rowBytesOf(signature)) {}
 
   void emit() {
+    product.setOne(b.min(arguments.m, b.i32(1)));
     beginTiles();
     stages = arguments.shared;
     const Tile &lane = states[0].tile;

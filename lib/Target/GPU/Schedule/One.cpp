@@ -67,10 +67,13 @@ public:
     makeX();
     columns.finishRequest();
     Value own = b.mul(columns.tile().t, 8);
+    Value ofPlanes = b.offset(x, planePlace(b, lane));
     store(ifActive([&] {
       Values sums = columns.multiply(
           workers, 0,
           [&](Value first, int64_t step, int64_t) {
+            if (signature.binary)
+              return planeWords(b, ofPlanes, first, step);
             int64_t bytes = signature.bytesOfX();
             Value at = b.offset(x, b.mul(b.add(first, own), bytes));
             return b.words(b.offset(at, step * kStepColumns * bytes), 2 * bytes, false, "x");
@@ -107,7 +110,8 @@ private:
       at.push_back(b.mul(sure ? own : b.min(own, b.i32(fours - 1)), 4));
     }
     if (signature.a8) {
-      arguments.xScale = quantizeRow(b, *launch.source, arguments.source, at, there, arguments.alpha, x);
+      Value bytes = signature.binary ? b.offset(x, planeBytes(k)) : Value();
+      arguments.xScale = quantizeRow(b, *launch.source, arguments.source, at, there, arguments.alpha, x, bytes);
       return b.barrier();
     }
     launch.source->makeRow(b, arguments.source, at, there, [&](size_t i, const Values &four) {
@@ -213,7 +217,8 @@ private:
 } // namespace
 
 int64_t device::oneSharedBytes(const KernelSignature &signature) {
-  return sumBytes(signature) + packedColumns(signature.k) * signature.bytesOfX();
+  int64_t x = signature.binary ? 2 * planeBytes(signature.k) : packedColumns(signature.k) * signature.bytesOfX();
+  return sumBytes(signature) + x;
 }
 
 void device::emitOneKernel(DeviceBuilder &b, const LaunchSignature &launch, const KernelSignature &signature,

@@ -181,8 +181,59 @@ std::string device::getOrCreatePack(OpBuilder &builder, Location loc, mlir::gpu:
   return name;
 }
 
+Value device::planePlace(DeviceBuilder &b, Value lane) {
+  return b.add(b.mul(b.shrWord(lane, 2), 32), b.mul(b.andWord(lane, 3), 8));
+}
+
+Values device::planeWords(DeviceBuilder &b, Value row, Value column, int64_t count) {
+  Value at = b.mul(b.shrWord(column, 8), 288);
+  if (count == 1)
+    at = b.add(at, b.mul(b.andWord(b.shrWord(column, 7), 1), 4));
+  return b.words(b.offset(row, at), count, false, "x");
+}
+
+/// Transposes eight words' bits in each byte: bit r of word i and bit i of word r.
+static void transposeBits(DeviceBuilder &b, std::array<Value, 8> &words) {
+  for (auto [distance, low] : {std::pair<size_t, uint32_t>{4, 0x0f0f0f0f}, {2, 0x33333333}, {1, 0x55555555}})
+    for (size_t r = 0; r < 8; ++r) {
+      if (r & distance)
+        continue;
+      Value first = words[r], second = words[r + distance];
+      auto shift = static_cast<int64_t>(distance);
+      words[r] = b.bitOr(b.andWord(first, low), b.andWord(b.shl(second, b.i32(shift)), ~low));
+      words[r + distance] = b.bitOr(b.andWord(b.shrWord(first, shift), low), b.andWord(second, ~low));
+    }
+}
+
+/// The bit planes of a row of bytes in shared memory, 256 of them every 288: planeBytes() says how they lie.
+static void storePlanes(DeviceBuilder &b, Value bytes, int64_t k, int64_t threads, Value to) {
+  int64_t columns = packedColumns(k), blocks = (columns + 255) / 256;
+  // A lane's columns of a block.
+  b.loop(b.threadX(), b.i32(4 * blocks), b.i32(threads), [&](Value unit) {
+    Value block = b.mul(b.shrWord(unit, 2), 288), place = b.add(block, b.mul(b.andWord(unit, 3), 8));
+    Value left = b.sub(b.i32(columns), b.mul(b.shrWord(unit, 2), 256));
+    std::array<std::array<Value, 8>, 2> halves;
+    for (size_t half = 0; half < 2; ++half) {
+      for (int64_t step = 0; step < 4; ++step) {
+        int64_t first = 128 * static_cast<int64_t>(half) + kStepColumns * step;
+        auto load = [&] { return b.words(b.offset(bytes, b.add(place, first)), 2); };
+        Values eight = columns % 256 == 0
+                           ? load()
+                           : b.choose(b.less(b.i32(first), left), load, [&] { return Values(2, b.i32(0)); });
+        // In each byte a bit for each step: columns 0, 4, 1, 5 in the lower half, 2, 6, 3, 7 above.
+        auto bit = static_cast<size_t>(planeBit(step));
+        halves[half][bit] = b.bytePermute(eight[0], eight[1], 0x5140);
+        halves[half][bit + 4] = b.bytePermute(eight[0], eight[1], 0x7362);
+      }
+      transposeBits(b, halves[half]);
+    }
+    for (size_t plane = 0; plane < 8; ++plane)
+      b.storeWords({halves[0][plane], halves[1][plane]}, b.offset(to, b.add(place, 32 * static_cast<int64_t>(plane))));
+  });
+}
+
 Value device::quantizeRow(DeviceBuilder &b, const RowSource &source, const RowSource::Block &block,
-                          ArrayRef<Value> columns, ArrayRef<Value> there, Value alpha, Value to) {
+                          ArrayRef<Value> columns, ArrayRef<Value> there, Value alpha, Value to, Value bytes) {
   SmallVector<Values> fours(columns.size());
   source.makeRow(b, block, columns, there, [&](size_t i, const Values &four) {
     fours[i] = four;
@@ -217,7 +268,13 @@ Value device::quantizeRow(DeviceBuilder &b, const RowSource &source, const RowSo
     }
     Value low = b.bytePermute(words[0], words[1], 0x0040), high = b.bytePermute(words[2], words[3], 0x0040);
     Value word = b.bytePermute(low, high, 0x5410);
-    b.when(there[i], [&, i = i] { b.store(word, b.offset(to, columns[i])); });
+    Value at =
+        bytes ? b.offset(bytes, b.add(columns[i], b.mul(b.shrWord(columns[i], 8), 32))) : b.offset(to, columns[i]);
+    b.when(there[i], [&] { b.store(word, at); });
+  }
+  if (bytes) {
+    b.barrier();
+    storePlanes(b, bytes, block.k, block.threads, to);
   }
   return b.mul(largest, b.f32(1.0 / 127));
 }

@@ -47,19 +47,23 @@ Product::State Product::request(DeviceBuilder &b, const KernelArguments &argumen
 void Product::begin(DeviceBuilder &b, const KernelArguments &arguments, State &state) const {
   for (int h = 0; h < 2; ++h) {
     state.rows[h] = own->beginRow(b, state.rows[h]);
-    if (scaling == Rows && own->hasZeros())
+    if (scaling == Rows && (own->hasZeros() || signature.binary))
       state.zeros[h] = zeroAt(b, arguments, state, h, b.i32(0));
   }
 }
 
 Value Product::zeroAt(DeviceBuilder &b, const KernelArguments &arguments, const State &state, int half,
                       Value group) const {
+  if (signature.binary)
+    return own->zeroInteger(b, arguments.components, state.tile, half, group);
   return signature.a8 ? own->zeroBytes(b, arguments.components, state.tile, half, group)
                       : own->zero(b, arguments.components, state.tile, half, group);
 }
 
 Values Product::zeros(DeviceBuilder &b) const {
-  Values sums(4 * signature.xTiles, signature.a8 && scaling == Rows ? b.i32(0) : b.f32(0));
+  bool integers = signature.a8 && scaling == Rows;
+  int64_t count = signature.binary && integers ? counted() : (4 + (integers ? apart() : 0)) * signature.xTiles;
+  Values sums(static_cast<size_t>(count), integers ? b.i32(0) : b.f32(0));
   sums.append(scaling == Units ? 2 : 0, b.f32(1));
   return sums;
 }
@@ -119,7 +123,7 @@ Product::Group Product::groupAt(DeviceBuilder &b, const KernelArguments &argumen
   Value index = byGroups() ? groupOf(b, column) : Value();
   for (int h = 0; h < 2; ++h) {
     result.zeros[h] = state.zeros[h];
-    if (index && own->hasZeros())
+    if (index && (own->hasZeros() || signature.binary))
       result.zeros[h] = zeroAt(b, arguments, state, h, index);
     if (index)
       result.scales[h] = own->scale(b, arguments.components, state.tile, h, index);
@@ -156,7 +160,8 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
     if (scaling == Units)
       for (size_t j = 0; j < states.size(); ++j)
         changeUnits(b, MutableArrayRef(sums).slice(j * each, each), groups[j].scales);
-    Values part = scaling == Sums ? Values(sums.size(), signature.a8 ? b.i32(0) : b.f32(0)) : sums;
+    int64_t ofPart = scaling == Sums ? each + apart() * signature.xTiles : each;
+    Values part = scaling == Sums ? Values(states.size() * ofPart, signature.a8 ? b.i32(0) : b.f32(0)) : sums;
     for (int64_t step = begin; step < begin + together; ++step) {
       SmallVector<std::array<Values, 2>> decoded;
       for (auto [j, state] : llvm::enumerate(states))
@@ -164,11 +169,17 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
       for (int64_t tile = 0; tile < signature.xTiles; ++tile) {
         Values columns = x(step, tile);
         for (size_t j = 0; j < states.size(); ++j) {
-          auto sum = part.begin() + static_cast<int64_t>(j) * each + 4 * tile;
+          auto sum = part.begin() + static_cast<int64_t>(j) * ofPart + 4 * tile;
           const auto &[upper, lower] = decoded[j];
           if (signature.a8) {
             Values product = b.mmaBytes({upper[0], lower[0], upper[1], lower[1]}, columns, ArrayRef(sum, 4));
             std::copy(product.begin(), product.end(), sum);
+            if (apart()) { // what x alone sums up to
+              auto alone = part.begin() + static_cast<int64_t>(j) * ofPart + 4 * signature.xTiles + 2 * tile;
+              Values counts =
+                  b.mmaBytes(Values(4, b.word(0x01010101)), columns, {alone[0], alone[1], alone[0], alone[1]});
+              std::copy_n(counts.begin(), 2, alone);
+            }
             continue;
           }
           for (int64_t q = 0; q < 2; ++q) {
@@ -179,13 +190,27 @@ Values Product::accumulate(DeviceBuilder &b, const KernelArguments &arguments, A
         }
       }
     }
-    if (scaling != Sums)
+    if (scaling != Sums) {
       sums = part;
-    else
-      for (auto [i, sum] : llvm::enumerate(sums))
-        sum = b.fma(signature.a8 ? b.intToF32(part[i]) : part[i], groups[i / each].scales[i / 2 % 2], sum);
+      continue;
+    }
+    for (size_t j = 0; j < states.size(); ++j) {
+      ArrayRef<Value> own = ArrayRef(part).slice(j * ofPart, ofPart);
+      for (int64_t i = 0; i < each; ++i) {
+        Value &sum = sums[j * each + i];
+        Value value = signature.a8 ? b.intToF32(withoutZeros(b, own, i, groups[j].zeros)) : own[i];
+        sum = b.fma(value, groups[j].scales[i / 2 % 2], sum);
+      }
+    }
   }
   return sums;
+}
+
+/// Number `i` of a tile's sums of integers, once zero points are subtracted that are kept apart.
+Value Product::withoutZeros(DeviceBuilder &b, ArrayRef<Value> sums, int64_t i, std::array<Value, 2> zeros) const {
+  if (!apart())
+    return sums[i];
+  return b.sub(sums[i], b.mul(sums[4 * signature.xTiles + i / 4 * 2 + i % 2], zeros[i / 2 % 2]));
 }
 
 Values Product::finish(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
@@ -201,8 +226,16 @@ Values Product::finish(DeviceBuilder &b, const KernelArguments &arguments, const
   } else {
     return sums;
   }
+  if (signature.a8) {
+    Values whole = signature.binary ? sumsOfCounts(b, sums, state, state.zeros) : Values();
+    for (int64_t i = 0; i < 4 * signature.xTiles && !signature.binary; ++i)
+      whole.push_back(withoutZeros(b, sums, i, state.zeros));
+    for (Value &sum : whole)
+      sum = b.intToF32(sum);
+    sums = whole;
+  }
   for (auto [i, sum] : llvm::enumerate(sums))
-    sum = b.mul(signature.a8 && scaling == Rows ? b.intToF32(sum) : sum, scales[i / 2 % 2]);
+    sum = b.mul(sum, scales[i / 2 % 2]);
   return sums;
 }
 

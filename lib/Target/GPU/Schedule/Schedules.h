@@ -18,12 +18,20 @@ namespace skim::device {
 /// Columns of a row of packed x: whole steps, zeros behind K.
 inline int64_t packedColumns(int64_t k) { return static_cast<int64_t>(llvm::alignTo(k, kStepColumns)); }
 
+/// Bytes of a row of x as bit planes. 256 columns have 288: of planes i = 0 … 7 and lanes t, two words at 32i + 8t, of
+/// columns 0 … 127 and 128 … 255. Bit 4p + planeBit(s) of a word is that of column 32s + 8t + j, p as of codes in order
+/// `split` (Tiles.h). With 32 bytes that are nothing no bank is met twice where planes are written.
+inline int64_t planeBytes(int64_t k) { return (k + 255) / 256 * 288; }
+/// Such that bits of x have least to be moved where words of codes have several steps.
+int64_t planeBit(int64_t step);
+
 /// What distinguishes the code of a piece of a launch.
 struct KernelSignature {
   WeightEncoding leaf;
   int64_t k = 0;
-  bool bf16 = false; // of x and of decoded pairs; else f16
-  bool a8 = false;   // x is bytes with a scale a row, sums of products are integers
+  bool bf16 = false;   // of x and of decoded pairs; else f16
+  bool a8 = false;     // x is bytes with a scale a row, sums of products are integers
+  bool binary = false; // `one`: bits of these bytes are multiplied with bits of codes
   LinearEpilogue epilogue = LinearEpilogue::Store;
   mlir::Type permutation = {}; // type of the entries that name each row's column of y, or null
   bool biased = false;
@@ -144,7 +152,8 @@ public:
 
   /// Sums of nothing: four a tile of x, f32; integers where x is bytes and scales are by rows. Element 2h + c of tile j
   /// is row 8h + lane / 4, row of x 8j + 2(lane mod 4) + c. Where scales are applied in place, their units follow, of
-  /// each row.
+  /// each row; where zero points are, what x alone sums up to, two a tile of x. Binary ones by rows are others:
+  /// BinaryProduct.cpp says which.
   Values zeros(DeviceBuilder &b) const;
   /// Where scales go: there are none or one a row; to sums of whole steps; to those of all before; into the pairs.
   enum Scaling { Rows, Sums, Units, Pairs };
@@ -171,6 +180,13 @@ public:
   Values accumulate(DeviceBuilder &b, const KernelArguments &arguments, llvm::ArrayRef<State> states,
                     llvm::ArrayRef<llvm::ArrayRef<Decoder::Words>> steps, Value first, Fragment x,
                     mlir::ValueRange sums) const;
+  /// Adds binary products of a block as its requests bring it, 256 columns from `first` on; `x`: two words of planes.
+  Values accumulateBlock(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
+                         llvm::ArrayRef<Value> requests, Value first, llvm::ArrayRef<Value> x,
+                         mlir::ValueRange sums) const;
+  /// The same of a step at `column`; `x`: the word of planes that has it.
+  Values accumulateStep(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
+                        const Decoder::Words &step, Value column, Value x, mlir::ValueRange sums) const;
   /// Applies what belongs to whole rows; the units are gone.
   Values finish(DeviceBuilder &b, const KernelArguments &arguments, const State &state, mlir::ValueRange sums) const;
 
@@ -190,6 +206,16 @@ private:
   Value groupOf(DeviceBuilder &b, Value column) const;
   Values scaledPairs(DeviceBuilder &b, const KernelArguments &arguments, const State &state, int half,
                      const Values &words, Value column) const;
+  /// Numbers of a tile of x beside its four sums: where zero points are subtracted of sums, two.
+  int64_t apart() const { return signature.a8 && own->zerosApart() ? 2 : 0; }
+  Value withoutZeros(DeviceBuilder &b, llvm::ArrayRef<Value> sums, int64_t i, std::array<Value, 2> zeros) const;
+  // Binary.
+  int64_t counted() const { return 4 * own->bits() + 2; }
+  void count(DeviceBuilder &b, llvm::ArrayRef<Value> a, llvm::ArrayRef<Value> x, int64_t u, Values &counts) const;
+  Values addCounts(DeviceBuilder &b, const KernelArguments &arguments, const State &state, Value column,
+                   const Values &counts, const Values &sums) const;
+  Values sumsOfCounts(DeviceBuilder &b, llvm::ArrayRef<Value> counts, const State &state,
+                      std::array<Value, 2> zeros) const;
 };
 
 /// All columns of a tile times x, the columns dealt out to workers in units: worker `index` of `count` takes every
@@ -198,7 +224,8 @@ class Columns {
 public:
   using Value = mlir::Value;
   using Values = KernelBuilder::Values;
-  /// A lane's four words of x of the step `step` steps behind column `first`, for an eight of rows.
+  /// A lane's four words of x of the step `step` steps behind column `first`, for an eight of rows. Of planes
+  /// `step` words: both of the 256 columns from `first` on, or that of the 128 that have column `first`.
   using XAt = llvm::function_ref<Values(Value first, int64_t step, int64_t xTile)>;
   struct Workers {
     Value index, count; // i32
@@ -242,6 +269,12 @@ private:
   int64_t blockColumns() const { return product.decoder().block() / (thin ? 2 : 1); }
   Value mine(const Workers &workers, int64_t unit) const;
   Values accumulate(llvm::ArrayRef<Decoder::Words> steps, Value first, XAt x, mlir::ValueRange sums) const;
+  /// The same of what a block's requests bring.
+  Values accumulate(llvm::ArrayRef<Value> requests, StepKind kind, Value first, XAt x, mlir::ValueRange sums) const;
+  Values accumulateStep(const Decoder::Words &step, Value column, XAt x, mlir::ValueRange sums) const;
+  /// A step of canonical rows, its columns from `column` on there and from `first` on in the weight.
+  Values canonical(std::array<Value, 2> rows, Value column, int64_t columns, Value first, XAt x,
+                   mlir::ValueRange sums) const;
   Values wholeTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested,
                    mlir::ValueRange initial) const;
   int64_t blocksAhead(const Workers &workers, bool early) const;
@@ -250,6 +283,11 @@ private:
                      mlir::ValueRange initial) const;
   Values canonicalTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
 };
+
+/// A lane's place in a row of x as planes (planeBytes), and its words there (`row` and place together): both of the 256
+/// columns from `column` on, or one (`count`), of the 128 that have it.
+mlir::Value planePlace(DeviceBuilder &b, mlir::Value lane);
+KernelBuilder::Values planeWords(DeviceBuilder &b, mlir::Value row, mlir::Value column, int64_t count);
 
 /// Four words at columns `column` … `column` + 7 of a packed row (its pointer); zero from column `columns` on, behind
 /// which nothing is read. `readOnly`: an earlier launch wrote it.
@@ -352,10 +390,10 @@ std::string getOrCreatePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::
 
 /// A row of x as bytes, by the whole block: q = x·(127 / max|x|), rounded to nearest even, to `to`; in all lanes its
 /// scale max|x| / 127, f32. Of zeros both are 0. `columns` and `there` as RowSource::makeRow has them, of
-/// packedColumns(k).
+/// packedColumns(k). With `bytes`, planeBytes(k) of shared memory, what is written are its bit planes.
 mlir::Value quantizeRow(DeviceBuilder &b, const RowSource &source, const RowSource::Block &block,
                         llvm::ArrayRef<mlir::Value> columns, llvm::ArrayRef<mlir::Value> there, mlir::Value alpha,
-                        mlir::Value to);
+                        mlir::Value to, mlir::Value bytes = {});
 /// Packs x so, times α if `scaled`: arguments are the source's, packed x, i8 [m, packedColumns(k)], its scales, f32
 /// [m], and α. Grid (1, m), blocks of kBytePackThreads lanes.
 std::string getOrCreateBytePack(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
