@@ -353,7 +353,7 @@ private:
       if (makeX)
         resident = shapeOne(pieces, shape);
     } else {
-      shape.xTiles = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 8;
+      shape.xTiles = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 || (!a8 && readsTables(pieces)) ? 4 : 8;
       if (!wide) {
         shapeMany(pieces, shape);
       } else {
@@ -373,7 +373,7 @@ private:
     int64_t before = makesT ? kFirstCounters : 0; // counters
     if (wide && shared <= kMostCounters) {
       shape.splits = splitsOf(shared, spans, shape.k, 256, 128 << 10, 1);
-    } else if (!few && shared <= kMostCounters && !(shape.xTiles == 8 && readsTables(pieces))) {
+    } else if (!few && shared <= kMostCounters) {
       shape.splits = splitsOf(shared, spans, shape.k, 128, manyPartials(shape) * 4, shape.xTiles <= 2 ? kAlone : 1);
     } else if (few && shared + before <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.
@@ -457,7 +457,7 @@ private:
     plan.launches.push_back(planned);
   }
 
-  /// Whether tables are looked up in memory: of 64 rows of x ptxas then spills where blocks share columns.
+  /// Whether tables are looked up in memory: with sums of 64 rows of x ptxas would spill then.
   static bool readsTables(ArrayRef<Piece> pieces) {
     return llvm::any_of(pieces, [](const Piece &piece) {
       auto codebook = dyn_cast<CodebookAttr>(piece.signature.leaf);

@@ -164,6 +164,28 @@ TEST(GPUEmit, EveryTargetAssemblesWithoutSpills) {
   }
 }
 
+/// Rows of x that tiles share where each for itself would wait for the second level of cache, and not elsewhere.
+TEST(GPUEmit, FewRowsAreSharedWhereTheyBind) {
+  struct Case {
+    const char *chip, *text, *mode;
+    int64_t size, m;
+    const char *schedule;
+  };
+  for (const Case &test : {Case{"sm_90", "k3", "f16", 8192, 8, "many_"}, Case{"sm_90a", "w2", "a8", 8192, 8, "many_"},
+                           // Slow memory; little x; one row; a weight as large as x.
+                           Case{"sm_89", "k3", "f16", 8192, 8, "few_"}, Case{"sm_80", "w4g128", "f16", 8192, 8, "few_"},
+                           Case{"sm_90", "k3", "f16", 1024, 8, "few_"}, Case{"sm_90", "k3", "f16", 8192, 1, "one_"},
+                           Case{"sm_90", "f16", "f16", 8192, 8, "few_"}}) {
+    MLIRContext context;
+    std::string error, names;
+    OwningOpRef<ModuleOp> module = buildKernels(context, test.text, test.mode, test.size, test.size, test.m, error,
+                                                std::string("nvidia:") + test.chip);
+    EXPECT_EQ(error, "");
+    module->walk([&](gpu::GPUFuncOp kernel) { names += " " + kernel.getName().str(); });
+    EXPECT_NE(names.find(std::string(" ") + test.schedule), std::string::npos) << test.chip << test.text << names;
+  }
+}
+
 TEST(GPUEmit, BytesAssembleWithoutSpills) {
   for (const char *chip : {"sm_80", "sm_90a"}) {
     auto target = parseGPUTarget(std::string("nvidia:") + chip);
