@@ -60,6 +60,8 @@ static Json timedCases(bool quick) {
       add(format, n, k, {1, 16, 256});
   for (const char *format : {"w2", "k2"})
     add(format, 8192, 8192, {1, 16, 256});
+  for (const char *format : {"w2-a8", "w4g128-a8", "k4i-a8"})
+    add(format, 8192, 8192, {1, 64});
   for (const char *format : {"w4g128+r32", "k3+r32"})
     add(format, 8192, 8192, {1, 16});
   return cases;
@@ -68,14 +70,14 @@ static Json timedCases(bool quick) {
 /// Emits the kernels of a case; what there is to launch is added to it.
 static Error addLaunches(OpBuilder &builder, gpu::GPUModuleOp module, const GPUTarget &target, Json &one) {
   int64_t n = one["n"], k = one["k"], rows = one["rows"];
-  Expected<WeightEncoding> term = termOf(*builder.getContext(), one["format"].get<std::string>());
+  Expected<Term> term = termOf(*builder.getContext(), one["format"].get<std::string>());
   if (!term)
     return term.takeError();
   LinearCall call;
   call.k = k;
-  call.mode = "f16";
+  call.mode = term->mode;
   LinearPanel panel;
-  panel.term = *term;
+  panel.term = term->weight;
   panel.n = n;
   Json weights = Json::array();
   int64_t bytes = 0;
@@ -164,11 +166,11 @@ static Error predictCase(MLIRContext &context, const GPUTarget &target, const st
                          Json &one) {
   one["predicted"] = Json::object();
   for (const DeviceFigures &figures : devices) {
-    Expected<WeightEncoding> term = termOf(context, one["format"].get<std::string>());
+    Expected<Term> term = termOf(context, one["format"].get<std::string>());
     if (!term)
       return term.takeError();
     Expected<device::ModelledLaunches> launches =
-        device::modelLinear(context, target, figures, *term, one["n"], one["k"], one["rows"], "f16");
+        device::modelLinear(context, target, figures, term->weight, one["n"], one["k"], one["rows"], term->mode);
     if (!launches)
       return launches.takeError();
     one["predicted"][figures.key] = predictionJson(*launches);

@@ -17,8 +17,12 @@ struct Fill {
 };
 Fill fillOf(const Component &component);
 
-/// The term that `format` spells.
-Expected<WeightEncoding> termOf(mlir::MLIRContext &context, const std::string &format);
+/// The term that `format` spells, and the mode of activations (f16 if it names none).
+struct Term {
+  WeightEncoding weight;
+  std::string mode;
+};
+Expected<Term> termOf(mlir::MLIRContext &context, const std::string &format);
 
 /// Linears of awkward shapes with what they should give: random weights in tiles, decoded by lib/Reference and
 /// multiplied in double. A case is {format, n, k, rows, check, weights: [{at, bytes}], expected}; offsets are into

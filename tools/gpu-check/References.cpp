@@ -37,12 +37,12 @@ Fill gpucheck::fillOf(const Component &component) {
   return {0xFFFFFFFF, 0};
 }
 
-Expected<WeightEncoding> gpucheck::termOf(MLIRContext &context, const std::string &format) {
+Expected<Term> gpucheck::termOf(MLIRContext &context, const std::string &format) {
   std::string activations, error;
   WeightEncoding term = parseTerm(format, &context, activations, error);
   if (!term)
     return fail("invalid format", "", "a term such as w4g128, k3 or #skim....", format, error);
-  return term;
+  return Term{term, activations.empty() ? "f16" : activations};
 }
 
 /// All leaves that have kernels and a package may hold, and what can be around them.
@@ -52,7 +52,7 @@ static std::vector<std::string> formats(int64_t n, bool quick) {
                      ", #skim.uniform<bits = 3, group = 32, asymmetric> : " + rest + "]>";
   std::string nested = "#skim.low_rank<#skim.scaled<#skim.codebook<bits = 3>>, rank = 16, factors = #skim.dense<f16>>";
   if (quick)
-    return {"w4g128", "k3", rows, nested};
+    return {"w4g128", "k3", "w2-a8", "k3i-a8", rows, nested};
   return {"f16",
           "bf16",
           "w8",
@@ -67,6 +67,11 @@ static std::vector<std::string> formats(int64_t n, bool quick) {
           "k3i",
           "mx4",
           "p2",
+          "w2-a8",
+          "w4g128-a8",
+          "w8-a8",
+          "k3i-a8",
+          "p3b-a8",
           "k3+r32",
           "#skim.scaled<#skim.uniform<bits = 4, group = 128, asymmetric>>",
           rows,
@@ -106,6 +111,16 @@ static bool isExact(StringRef format) {
   return llvm::none_of(kRounded, [&](const char *part) { return format.contains(part); });
 }
 
+/// What bytes hold of a row of x: multiples of its largest ÷ 127, as kernels compute it in f32.
+static void roundToBytes(std::vector<double> &x) {
+  float largest = 0;
+  for (double value : x)
+    largest = std::max(largest, static_cast<float>(std::abs(value)));
+  float factor = largest > 0 ? 127 / largest : 0, scale = largest * (1.0f / 127);
+  for (double &value : x)
+    value = std::nearbyint(static_cast<float>(value) * factor) * static_cast<double>(scale);
+}
+
 static void append(std::string &data, const void *from, size_t bytes) {
   data.append(static_cast<const char *>(from), bytes);
 }
@@ -124,11 +139,11 @@ Expected<Json> gpucheck::makeReferences(MLIRContext &context, bool quick, std::s
   Json cases = Json::array();
   for (const Shape &shape : shapes)
     for (const std::string &format : formats(shape.n, quick)) {
-      Expected<WeightEncoding> term = termOf(context, format);
+      Expected<Term> term = termOf(context, format);
       if (!term)
         return term.takeError();
-      auto components = getComponents(*term, {shape.n, shape.k});
-      auto tiled = tiledComponents(*term, {shape.n, shape.k});
+      auto components = getComponents(term->weight, {shape.n, shape.k});
+      auto tiled = tiledComponents(term->weight, {shape.n, shape.k});
       std::vector<std::vector<uint8_t>> canonical;
       Json weights = Json::array();
       for (auto [index, component] : llvm::enumerate(components)) {
@@ -140,16 +155,18 @@ Expected<Json> gpucheck::makeReferences(MLIRContext &context, bool quick, std::s
         append(data, packed.data(), packed.size());
       }
       std::vector<ArrayRef<uint8_t>> views(canonical.begin(), canonical.end());
-      std::vector<float> values = decodeWeight(*term, {shape.n, shape.k}, views);
+      std::vector<float> values = decodeWeight(term->weight, {shape.n, shape.k}, views);
       if (values.empty())
         return fail("no reference for a format", "", "a term that lib/Reference decodes", format);
       std::vector<float> results, allowed;
-      for (int64_t row = 0; row < shape.rows; ++row)
+      for (int64_t row = 0; row < shape.rows; ++row) {
+        std::vector<double> own(x.begin() + row * shape.k, x.begin() + (row + 1) * shape.k);
+        if (term->mode == "a8")
+          roundToBytes(own);
         for (int64_t i = 0; i < shape.n; ++i) {
           double sum = 0, size = 0;
           for (int64_t j = 0; j < shape.k; ++j) {
-            double product =
-                double(values[static_cast<size_t>(i * shape.k + j)]) * x[static_cast<size_t>(row * shape.k + j)];
+            double product = double(values[static_cast<size_t>(i * shape.k + j)]) * own[static_cast<size_t>(j)];
             sum += product;
             size += std::abs(product);
           }
@@ -157,6 +174,7 @@ Expected<Json> gpucheck::makeReferences(MLIRContext &context, bool quick, std::s
           // Of the sum of magnitudes: sums in f32; else four roundings to f16 (x·α, scale, weight, t = A·x).
           allowed.push_back(static_cast<float>(size * (isExact(format) ? 4e-6 : 4 * 0x1p-11) + 1e-6));
         }
+      }
       data.resize((data.size() + 15) / 16 * 16);
       cases.push_back({{"format", format},
                        {"n", shape.n},
