@@ -195,10 +195,16 @@ Expected<LaunchCosts> device::countLaunch(const CountedKernels &kernels, sim::Mo
       return result.takeError();
     first = *result;
   }
-  for (uint32_t i = 0; i <= chosen.sampledBlocks(0); ++i) {
-    bool end = i == chosen.sampledBlocks(0);
-    walk.block = {end ? others.begin + others.extentOf(0) - 1 : chosen.sampled(0, i), end ? shape.grid[1] - 1 : 0,
-                  end ? shape.grid[2] - 1 : 0};
+  // Of blocks that share columns, each equally often: some have more of them.
+  size_t sharing = shape.grid[2] > 1 ? 2 : 1;
+  uint32_t shares = shape.grid[sharing] <= kMostSplits ? shape.grid[sharing] : 1;
+  uint32_t blocks = (std::max(chosen.sampledBlocks(0), shares) + shares - 1) / shares * shares;
+  for (uint32_t i = 0; i <= blocks; ++i) {
+    bool end = i == blocks;
+    walk.block = {end ? others.begin + others.extentOf(0) - 1 : chosen.sampled(0, i % chosen.sampledBlocks(0)),
+                  end ? shape.grid[1] - 1 : 0, end ? shape.grid[2] - 1 : 0};
+    if (!end)
+      walk.block[sharing] = i % shares;
     Expected<BlockWalk> result = walkBlock(*code, walk, device);
     if (!result)
       return result.takeError();
