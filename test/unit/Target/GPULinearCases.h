@@ -56,7 +56,7 @@ Outcome compare(mlir::MLIRContext &context, const Case &test, int64_t m, std::mt
 struct Shape {
   int64_t n, k;
 };
-inline constexpr Shape kShapes[] = {{1, 1}, {3, 5}, {15, 37}, {33, 130}, {257, 1024}};
+inline constexpr Shape kShapes[] = {{1, 1}, {3, 5}, {15, 37}, {33, 130}, {145, 1024}};
 
 /// Rows of x for the schedules: few, tiles of 16, tiles of 64 (and one more slab); all of them in a full run.
 std::vector<int64_t> rowsOf(size_t number);

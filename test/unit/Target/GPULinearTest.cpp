@@ -3,8 +3,8 @@
 // Random components, decoded by the reference and multiplied in double, against
 // the generated kernels in the simulator, which also traps what a device leaves
 // undefined: awkward shapes, one to many rows of x, both modes. By default every
-// format on every schedule and shape, in one of the modes and with some of the
-// numbers of rows; SKIM_TEST_FULL takes the whole product.
+// format on every schedule, in one of the modes, on most shapes and with some of
+// the numbers of rows; SKIM_TEST_FULL takes the whole product.
 //
 //===----------------------------------------------------------------------===//
 
@@ -31,7 +31,7 @@ TEST_P(GPULinear, MatchesReference) {
     for (const std::string &text : nestedTerms(shape.n, shape.k))
       terms.push_back(text);
     for (auto [number, text] : llvm::enumerate(terms))
-      if (fullTests() || (number + index + (mode == "f16")) % 2 == 0)
+      if (fullTests() || (number + index) % 3 == (mode == "f16"))
         all.push_back({text, shape, number + index});
   }
   parallelFor(all.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
