@@ -90,3 +90,17 @@ std::optional<Tensor> skim::reference::quantizeActivation(const Tensor &input, A
   }
   return result;
 }
+
+std::vector<double> skim::reference::roundToBytes(ArrayRef<float> x, ArrayRef<float> alpha) {
+  auto scaled = [&](size_t j) { return alpha.empty() ? x[j] : x[j] * alpha[j]; };
+  float largest = 0;
+  for (size_t j = 0; j < x.size(); ++j)
+    largest = std::max(largest, std::fabs(scaled(j)));
+  float factor = largest > 0 ? 127 / largest : 0, scale = largest * (1.0f / 127);
+  std::vector<double> result;
+  for (size_t j = 0; j < x.size(); ++j) {
+    double byte = std::nearbyint(scaled(j) * factor);
+    result.push_back(byte * scale / (alpha.empty() ? 1 : static_cast<double>(alpha[j])));
+  }
+  return result;
+}

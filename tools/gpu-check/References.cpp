@@ -1,6 +1,7 @@
 // What linears should give, from the reference decoder: no kernel has a part in it.
 #include "Pack.h"
 
+#include "skim/Reference/Activation.h"
 #include "skim/Reference/Decode.h"
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Support/Float16.h"
@@ -111,16 +112,6 @@ static bool isExact(StringRef format) {
   return llvm::none_of(kRounded, [&](const char *part) { return format.contains(part); });
 }
 
-/// What bytes hold of a row of x: multiples of its largest ÷ 127, as kernels compute it in f32.
-static void roundToBytes(std::vector<double> &x) {
-  float largest = 0;
-  for (double value : x)
-    largest = std::max(largest, static_cast<float>(std::abs(value)));
-  float factor = largest > 0 ? 127 / largest : 0, scale = largest * (1.0f / 127);
-  for (double &value : x)
-    value = std::nearbyint(static_cast<float>(value) * factor) * static_cast<double>(scale);
-}
-
 static void append(std::string &data, const void *from, size_t bytes) {
   data.append(static_cast<const char *>(from), bytes);
 }
@@ -160,9 +151,10 @@ Expected<Json> gpucheck::makeReferences(MLIRContext &context, bool quick, std::s
         return fail("no reference for a format", "", "a term that lib/Reference decodes", format);
       std::vector<float> results, allowed;
       for (int64_t row = 0; row < shape.rows; ++row) {
-        std::vector<double> own(x.begin() + row * shape.k, x.begin() + (row + 1) * shape.k);
+        ArrayRef<float> ofRow = ArrayRef(x).slice(row * shape.k, shape.k);
+        std::vector<double> own(ofRow.begin(), ofRow.end());
         if (term->mode == "a8")
-          roundToBytes(own);
+          own = reference::roundToBytes(ofRow);
         for (int64_t i = 0; i < shape.n; ++i) {
           double sum = 0, size = 0;
           for (int64_t j = 0; j < shape.k; ++j) {

@@ -5,6 +5,7 @@
 #include "skim/Reference/Tensor.h"
 
 #include <optional>
+#include <vector>
 
 namespace skim::reference {
 
@@ -13,6 +14,10 @@ namespace skim::reference {
 /// an encoded activation is represented by these, in its own float type.
 /// Nothing for an encoding that activations cannot have.
 std::optional<Tensor> quantizeActivation(const Tensor &input, mlir::Attribute encoding);
+
+/// A row of x as kernels of the mode `a8` have it, which compute in f32: q·s, s = max|x·α| / 127, q = x·α·(127 /
+/// max|x·α|) to nearest even; then divided by α, so that it stands for x. `alpha`: as long as x, or empty.
+std::vector<double> roundToBytes(llvm::ArrayRef<float> x, llvm::ArrayRef<float> alpha = {});
 
 } // namespace skim::reference
 

@@ -371,10 +371,10 @@ private:
       shared += slabs * blocksOf(piece);
     bool makesT = beside && makeX;
     int64_t before = makesT ? kFirstCounters : 0; // counters
-    // With two tiles a warp and arguments of more than two pieces ptxas spills where blocks share columns.
     if (wide && shared <= kMostCounters) {
       shape.splits = splitsOf(shared, spans, shape.k, 256, 128 << 10, 1);
     } else if (!few && shared <= kMostCounters && (shape.tiles == 1 || pieces.size() <= 2)) {
+      // With two tiles a warp and arguments of more than two pieces ptxas would spill.
       shape.splits = splitsOf(shared, spans, shape.k, 128, manyPartials(shape) * 4, shape.xTiles <= 2 ? kAlone : 1);
     } else if (few && shared + before <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.

@@ -1,7 +1,6 @@
 //===- GPULinearBytesTest.cpp - x in bytes ----------------------------------===//
 
 #include "GPULinearCases.h"
-#include "skim/Support/Threads.h"
 #include "skim/Target/GPU/Emit.h"
 
 #include <gtest/gtest.h>
@@ -51,11 +50,8 @@ TEST(GPULinearBytes, MatchesReference) {
       if (fullTests() || (number + index) % 2 == 0)
         all.push_back({text, shape, number + index});
   }
-  parallelFor(all.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
+  inParallel(all.size(), [&](size_t begin, MLIRContext &context) {
     const Work &work = all[begin];
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
     std::mt19937 random(static_cast<unsigned>(begin));
     Case test = caseOf(context, work, "a8", random);
     for (int64_t m : rowsOf(work.number)) {
@@ -99,10 +95,7 @@ TEST(GPULinearBytes, PlanesBesideOthers) {
 /// Every byte of the codes once, in whole sectors, and no bank twice.
 TEST(GPULinearBytes, Counts) {
   const char *const terms[] = {"w4g128", "w8", "k2i", "k3i", "k4i", "p2", "#skim.planes<bits = 4, group = 128>"};
-  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
+  inParallel(std::size(terms), [&](size_t begin, MLIRContext &context) {
     std::mt19937 random(3);
     for (int64_t m : {1, 5, 16, 64}) {
       Case test{randomWeight(context, terms[begin], 48, 2048, random), 48, 2048, "a8"};

@@ -2,6 +2,8 @@
 
 #include "GPULinearCases.h"
 
+#include "skim/Reference/Activation.h"
+#include "skim/Support/Threads.h"
 #include "skim/Target/GPU/Emit.h"
 #include "skim/Target/GPU/Tiles.h"
 
@@ -13,6 +15,15 @@ using namespace skim;
 
 bool skim::fullTests() { return std::getenv("SKIM_TEST_FULL") != nullptr; }
 bool skim::hasPair(StringRef text) { return text.contains("low_rank") || text.contains("+r"); }
+
+void skim::inParallel(size_t count, function_ref<void(size_t, MLIRContext &)> body) {
+  parallelFor(count, 1, 0, [&](size_t index, size_t, unsigned) {
+    MLIRContext context(MLIRContext::Threading::DISABLED);
+    prepareGPUEmission(context);
+    prepareSimulation(context);
+    body(index, context);
+  });
+}
 
 namespace {
 /// True if decoded numbers are exact in f16 and scales apply to sums, in f32.
@@ -31,21 +42,6 @@ std::vector<float> alphaOf(const RandomWeight &weight, int64_t n, int64_t k) {
       alpha.push_back(f16ToF32(half));
     }
   return alpha;
-}
-
-/// What a row of x is for weights [.., k] once x·α is bytes: each as it should be, s·q ÷ α.
-std::vector<double> asBytes(const float *x, int64_t k, const std::vector<float> &alpha) {
-  auto scaled = [&](int64_t j) { return alpha.empty() ? x[j] : x[j] * alpha[static_cast<size_t>(j)]; };
-  float largest = 0;
-  for (int64_t j = 0; j < k; ++j)
-    largest = std::max(largest, std::fabs(scaled(j)));
-  float factor = largest > 0 ? 127 / largest : 0, scale = largest * (1.0f / 127);
-  std::vector<double> result;
-  for (int64_t j = 0; j < k; ++j) {
-    double byte = std::nearbyint(scaled(j) * factor);
-    result.push_back(byte * scale / (alpha.empty() ? 1 : static_cast<double>(alpha[static_cast<size_t>(j)])));
-  }
-  return result;
 }
 } // namespace
 
@@ -203,7 +199,7 @@ Outcome skim::compare(MLIRContext &context, const Case &test, int64_t m, std::mt
   for (int64_t row = 0; row < m; ++row) {
     std::vector<double> own(x.begin() + row * k, x.begin() + (row + 1) * k);
     if (a8)
-      own = asBytes(x.data() + row * k, k, alpha);
+      own = reference::roundToBytes(ArrayRef(x).slice(row * k, k), alpha);
     for (int64_t i = 0; i < n; ++i) {
       double sum = test.biased ? bias[i] : 0, size = std::abs(sum);
       for (int64_t j = 0; j < k; ++j) {

@@ -11,6 +11,10 @@ namespace skim {
 /// Whether SKIM_TEST_FULL is set.
 bool fullTests();
 
+/// Calls body(index, context) for so many cases, each with a context of its own that has what emission and simulation
+/// want.
+void inParallel(size_t count, llvm::function_ref<void(size_t index, mlir::MLIRContext &context)> body);
+
 /// One linear in the simulator, or some on the same x.
 struct Case {
   RandomWeight weight;

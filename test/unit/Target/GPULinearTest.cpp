@@ -34,11 +34,8 @@ TEST_P(GPULinear, MatchesReference) {
       if (fullTests() || (number + index) % 3 == (mode == "f16"))
         all.push_back({text, shape, number + index});
   }
-  parallelFor(all.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
+  inParallel(all.size(), [&](size_t begin, MLIRContext &context) {
     const Work &work = all[begin];
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
     std::mt19937 random(static_cast<unsigned>(begin));
     Case test = caseOf(context, work, mode, random);
     // Of permuted rows with low-rank pairs the gate is in a launch behind: the one case that is always taken.
@@ -57,11 +54,8 @@ INSTANTIATE_TEST_SUITE_P(Modes, GPULinear, testing::Values("f16", "bf16"));
 /// What a device would move: every byte of the weight once, in requests that waste nothing.
 TEST(GPULinearCounts, WeightsAreReadOnceInWholeSectors) {
   const char *const terms[] = {"f16", "w4g128", "w8", "k1", "k2", "k3", "k4", "mx4", "p2"};
-  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
+  inParallel(std::size(terms), [&](size_t begin, MLIRContext &context) {
     const char *text = terms[begin];
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
     std::mt19937 random(5);
     // Blocks only, and with narrow blocks behind them; one row of x, and a slab.
     for (auto [k, m] : {std::pair<int64_t, int64_t>{4096, 1}, {1344, 1}, {1344, 16}}) {
@@ -117,10 +111,7 @@ void expectReadOnce(const Outcome &outcome, std::initializer_list<size_t> codes)
 /// Few tiles: blocks share the columns of a tile, add up in order and leave the counters as they were.
 TEST(GPULinearLaunches, ColumnsAreSplitOverBlocks) {
   const char *const terms[] = {"k3", "w4g128", "w8", "mx4", "f16"};
-  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
+  inParallel(std::size(terms), [&](size_t begin, MLIRContext &context) {
     std::mt19937 random(11);
     // One row of x, a few, and more in one slab and in two; what is left behind whole spans is the last block's.
     for (auto [n, k, m] : {std::tuple<int64_t, int64_t, int64_t>{32, 8192, 1},
@@ -151,10 +142,7 @@ TEST(GPULinearLaunches, ColumnsAreSplitOverBlocks) {
 TEST(GPULinearLaunches, TilesShareFewRows) {
   const std::pair<const char *, const char *> kinds[] = {
       {"k3", "f16"}, {"w4g128a", "bf16"}, {"mx4", "f16"}, {"k4i", "a8"}, {"p2", "a8"}};
-  parallelFor(std::size(kinds), 1, 0, [&](size_t begin, size_t, unsigned) {
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
+  inParallel(std::size(kinds), [&](size_t begin, MLIRContext &context) {
     std::mt19937 random(23);
     auto [term, mode] = kinds[begin];
     for (auto [n, k, m] : {std::tuple<int64_t, int64_t, int64_t>{256, 1024, 8}, {300, 1024 + 64 + 37, 7}}) {
@@ -186,10 +174,7 @@ static void zeroSomeScales(MLIRContext &context, Case &test) {
 /// its name.
 static void checkScalesOfGroups(ArrayRef<const char *> terms, int64_t m, unsigned seed, const char *kernel,
                                 function_ref<void(Case &)> prepare) {
-  parallelFor(terms.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
+  inParallel(terms.size(), [&](size_t begin, MLIRContext &context) {
     std::mt19937 random(seed);
     for (auto [n, k] : {Shape{37, 453}, Shape{32, 1024}}) {
       Case test{randomWeight(context, terms[begin], n, k, random), n, k};
@@ -220,10 +205,7 @@ TEST(GPULinearWide, ScalesOfGroups) {
 /// last's. Every byte of the codes is read once a slab, in whole sectors.
 TEST(GPULinearWide, ColumnsAreSplitOverBlocks) {
   const char *const terms[] = {"k3", "w4g128", "k4", "p2", "f16"};
-  parallelFor(std::size(terms), 1, 0, [&](size_t begin, size_t, unsigned) {
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
+  inParallel(std::size(terms), [&](size_t begin, MLIRContext &context) {
     std::mt19937 random(15);
     for (auto [n, k, m, multiprocessors] :
          {std::tuple<int64_t, int64_t, int64_t, int>{128, 2048, 70, 4}, {300, 1024 + 64 + 37, 140, 12}}) {
@@ -413,12 +395,9 @@ TEST(GPUEmbed, RowsOfTiles) {
       if (fullTests() || index % 3 == 0)
         all.push_back({text, 48, 608});
     }
-  parallelFor(all.size(), 1, 0, [&](size_t begin, size_t, unsigned) {
+  inParallel(all.size(), [&](size_t begin, MLIRContext &context) {
     auto [text, n, k] = all[begin];
     SCOPED_TRACE(std::string(text) + " [" + std::to_string(n) + "x" + std::to_string(k) + "]");
-    MLIRContext context(MLIRContext::Threading::DISABLED);
-    prepareGPUEmission(context);
-    prepareSimulation(context);
     std::mt19937 random(static_cast<unsigned>(begin));
     RandomWeight weight = randomWeight(context, text, n, k, random);
     ASSERT_EQ(weight.values.size(), static_cast<size_t>(n * k));

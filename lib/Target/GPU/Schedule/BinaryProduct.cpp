@@ -40,8 +40,8 @@ static Values bitsOfWord(DeviceBuilder &b, int64_t bits, int64_t word, Value x) 
   };
   auto join = [&](Value &all, Value more) { all = all ? b.bitOr(all, more) : more; };
   Values result(static_cast<size_t>(bits));
-  std::map<int64_t, uint32_t>
-      whole; // steps with all bits beside each other: by how much bits of x are moved, and which
+  // Steps with all bits beside each other: by how much bits of x are moved, and which.
+  std::map<int64_t, uint32_t> whole;
   for (int64_t s = 0; s < 4; ++s) {
     auto first = placeOfBit(bits, s, 0, 0), last = placeOfBit(bits, s, 0, bits - 1);
     if (first.first == word && last == std::pair{word, first.second + bits - 1}) {
@@ -49,7 +49,7 @@ static Values bitsOfWord(DeviceBuilder &b, int64_t bits, int64_t word, Value x) 
       continue;
     }
     for (int64_t u = 0; u < bits; ++u)
-      if (auto [number, bit] = placeOfBit(bits, s, 0, u); number == word && first.first != last.first)
+      if (auto [number, bit] = placeOfBit(bits, s, 0, u); number == word)
         join(result[static_cast<size_t>(u)], moved(bit - planeBit(s), 0x11111111u << bit));
   }
   Value all;

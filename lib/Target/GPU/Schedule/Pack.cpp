@@ -186,7 +186,7 @@ Value device::planePlace(DeviceBuilder &b, Value lane) {
 }
 
 Values device::planeWords(DeviceBuilder &b, Value row, Value column, int64_t count) {
-  Value at = b.mul(b.shrWord(column, 8), 288);
+  Value at = b.mul(b.shrWord(column, 8), kPlaneBlockBytes);
   if (count == 1)
     at = b.add(at, b.mul(b.andWord(b.shrWord(column, 7), 1), 4));
   return b.words(b.offset(row, at), count, false, "x");
@@ -210,7 +210,7 @@ static void storePlanes(DeviceBuilder &b, Value bytes, int64_t k, int64_t thread
   int64_t columns = packedColumns(k), blocks = (columns + 255) / 256;
   // A lane's columns of a block.
   b.loop(b.threadX(), b.i32(4 * blocks), b.i32(threads), [&](Value unit) {
-    Value block = b.mul(b.shrWord(unit, 2), 288), place = b.add(block, b.mul(b.andWord(unit, 3), 8));
+    Value block = b.mul(b.shrWord(unit, 2), kPlaneBlockBytes), place = b.add(block, b.mul(b.andWord(unit, 3), 8));
     Value left = b.sub(b.i32(columns), b.mul(b.shrWord(unit, 2), 256));
     std::array<std::array<Value, 8>, 2> halves;
     for (size_t half = 0; half < 2; ++half) {
@@ -269,7 +269,8 @@ Value device::quantizeRow(DeviceBuilder &b, const RowSource &source, const RowSo
     Value low = b.bytePermute(words[0], words[1], 0x0040), high = b.bytePermute(words[2], words[3], 0x0040);
     Value word = b.bytePermute(low, high, 0x5410);
     Value at =
-        bytes ? b.offset(bytes, b.add(columns[i], b.mul(b.shrWord(columns[i], 8), 32))) : b.offset(to, columns[i]);
+        bytes ? b.offset(bytes, b.add(columns[i], b.mul(b.shrWord(columns[i], 8), kPlaneBlockBytes - kBlockColumns)))
+              : b.offset(to, columns[i]);
     b.when(there[i], [&] { b.store(word, at); });
   }
   if (bytes) {

@@ -21,7 +21,8 @@ inline int64_t packedColumns(int64_t k) { return static_cast<int64_t>(llvm::alig
 /// Bytes of a row of x as bit planes. 256 columns have 288: of planes i = 0 … 7 and lanes t, two words at 32i + 8t, of
 /// columns 0 … 127 and 128 … 255. Bit 4p + planeBit(s) of a word is that of column 32s + 8t + j, p as of codes in order
 /// `split` (Tiles.h). With 32 bytes that are nothing no bank is met twice where planes are written.
-inline int64_t planeBytes(int64_t k) { return (k + 255) / 256 * 288; }
+inline constexpr int64_t kPlaneBlockBytes = 288;
+inline int64_t planeBytes(int64_t k) { return (k + kBlockColumns - 1) / kBlockColumns * kPlaneBlockBytes; }
 /// Such that bits of x have least to be moved where words of codes have several steps.
 int64_t planeBit(int64_t step);
 
