@@ -7,6 +7,7 @@
 #include "skim/Target/GPU/Linear.h"
 
 #include "Schedule/Schedules.h"
+#include "skim/Target/GPU/LinearFamily.h"
 
 #include <limits>
 #include <numeric>
@@ -16,8 +17,6 @@ using namespace skim;
 using namespace skim::device;
 
 namespace {
-/// Pieces of a launch: their arguments fit in what a kernel may be given (4 KiB).
-constexpr size_t kMostPieces = 16;
 /// Warps that a multiprocessor needs so that enough bytes are on their way: each has
 /// requested 2 KiB or more, and latency times bandwidth is 18 KiB on an H100.
 constexpr int64_t kWarpsToFill = 16;
@@ -46,7 +45,8 @@ struct First {
 /// A weight of a launch with its place.
 struct Piece {
   KernelSignature signature;
-  int64_t n;
+  int64_t n;             // rows
+  int64_t typical, most; // of the family's calls, which decide what a launch looks like; without one n
   LaunchArgument x, xScales, y, yStride, permutation, bias, gate, t, alpha;
   SmallVector<int64_t> components, factors;
 };
@@ -55,8 +55,8 @@ using Pieces = std::vector<Piece>;
 class Planner {
 public:
   Planner(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module, const GPUTarget &target,
-          const LinearCall &call, int64_t m, const RowSource &source)
-      : builder(builder), loc(loc), module(module), target(target), call(call), source(source),
+          const LinearCall &call, int64_t m, const RowSource &source, const LinearFamily *family)
+      : builder(builder), loc(loc), module(module), target(target), call(call), source(source), family(family),
         bf16(call.mode == "bf16"), a8(call.mode == "a8"), m(m) {}
 
   Error run() {
@@ -73,8 +73,11 @@ public:
       layout = PackedLayout::Matrices;
     packAll(parts);
     Pieces pieces, behind;
-    for (const LinearPiece &piece : parts.pieces)
-      pieces.push_back(pieceOf(piece, a8));
+    if (family)
+      pieces = piecesOfFamily(parts);
+    else
+      for (const LinearPiece &piece : parts.pieces)
+        pieces.push_back(pieceOf(piece, a8));
     for (auto [index, pair] : llvm::enumerate(parts.pairs)) {
       const LinearPiece *whole = holderOf(parts, pair);
       if (!whole) {
@@ -105,6 +108,7 @@ private:
   const GPUTarget &target;
   const LinearCall &call;
   const RowSource &source;
+  const LinearFamily *family;
   bool bf16, a8;
   bool one = false;                         // x is made where it is multiplied
   bool beside = false;                      // and A in the launch of its product
@@ -272,7 +276,7 @@ private:
     Piece piece;
     piece.signature = signatureOf(from.leaf, call.k, from.n);
     piece.signature.a8 = asBytes;
-    piece.n = from.n;
+    piece.n = piece.typical = piece.most = from.n;
     piece.x = packed.lookup(from.alpha);
     if (asBytes)
       std::tie(piece.x, piece.xScales) = bytes.lookup(from.alpha);
@@ -281,6 +285,7 @@ private:
     piece.yStride = {LaunchArgument::Stride};
     piece.gate = {LaunchArgument::Gate, 0, from.yColumn * 4};
     if (from.permutation >= 0) {
+      piece.signature.partial = true; // any number of rows
       piece.signature.permutation = from.permutationType;
       int64_t bytes = from.permutationType.getIntOrFloatBitWidth() / 8;
       piece.permutation = {LaunchArgument::Weight, from.permutation, from.firstRow * bytes};
@@ -293,6 +298,33 @@ private:
     piece.bias = {LaunchArgument::Weight, from.bias};
     piece.components = from.components;
     return piece;
+  }
+
+  /// The pieces of all calls of the family. What this one has not has no rows, and pointers that nobody follows.
+  Pieces piecesOfFamily(const LinearPieces &parts) {
+    SmallVector<const LinearPiece *> own = byKind(parts);
+    int64_t any = own.front()->components.front();
+    Pieces pieces;
+    auto next = own.begin();
+    for (const LinearFamily::Slot &slot : family->slots) {
+      bool isThere = next != own.end() && PieceKind(**next) == slot.kind;
+      LinearPiece piece;
+      if (isThere) {
+        piece = **next++;
+      } else {
+        piece.leaf = slot.kind.leaf;
+        piece.components.assign(getComponents(piece.leaf, {kTileRows, call.k}).size(), any);
+        piece.permutation = slot.kind.permutation ? any : -1;
+        piece.permutationType = slot.kind.permutation;
+        piece.bias = slot.kind.biased ? any : -1;
+        piece.alpha = slot.kind.scaled ? any : -1;
+      }
+      pieces.push_back(pieceOf(piece, a8));
+      pieces.back().signature.partial = slot.kind.partial;
+      pieces.back().typical = slot.typical;
+      pieces.back().most = slot.most;
+    }
+    return pieces;
   }
 
   /// y += B·t in a launch of its own.
@@ -362,21 +394,27 @@ private:
       }
       slabs = (m + 8 * shape.xTiles - 1) / (8 * shape.xTiles);
     }
-    auto blocksOf = [&](const Piece &piece) {
-      int64_t each = few ? shape.tiles : shape.warps * shape.tiles;
-      return (tilesOf(piece) + each - 1) / each;
+    auto blocksOf = [&](int64_t n) {
+      int64_t each = kTileRows * (few ? shape.tiles : shape.warps * shape.tiles);
+      return (n + each - 1) / each;
     };
-    int64_t shared = 0; // blocks, but for those that share columns
-    for (const Piece &piece : pieces)
-      shared += slabs * blocksOf(piece);
+    // Blocks, but for those that share columns: as it mostly is, at most, and of this call.
+    int64_t shared = 0, most = 0, here = 0;
+    for (const Piece &piece : pieces) {
+      shared += slabs * blocksOf(piece.typical);
+      most += slabs * blocksOf(piece.most);
+      here += slabs * blocksOf(piece.n);
+    }
+    if (here == 0)
+      return;
     bool makesT = beside && makeX;
     int64_t before = makesT ? kFirstCounters : 0; // counters
-    if (wide && shared <= kMostCounters) {
+    if (wide && most <= kMostCounters) {
       shape.splits = splitsOf(shared, spans, shape.k, 256, 128 << 10, 1);
-    } else if (!few && shared <= kMostCounters && (shape.tiles == 1 || pieces.size() <= 2)) {
+    } else if (!few && most <= kMostCounters && (shape.tiles == 1 || pieces.size() <= 2)) {
       // With two tiles a warp and arguments of more than two pieces ptxas would spill.
       shape.splits = splitsOf(shared, spans, shape.k, 128, manyPartials(shape) * 4, shape.xTiles <= 2 ? kAlone : 1);
-    } else if (few && shared + before <= kMostCounters) {
+    } else if (few && most + before <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.
       int64_t wanted = kWarpsToFill * target.multiprocessors / (shared * shape.warps * shape.tiles);
       shape.splits = std::clamp<int64_t>(std::min(wanted, units / shape.warps), 1, kMostSplits);
@@ -395,22 +433,23 @@ private:
       piece.signature.splits = shape.splits;
       piece.signature.tiles = shape.tiles;
     }
-    fillUp(pieces);
+    if (!family)
+      fillUp(pieces);
     LinearLaunch planned;
     planned.threads = 32 * shape.warps * (makeX ? shape.tiles : 1);
     planned.arguments = {{LaunchArgument::Rows}};
     int64_t blocks = 0;
     if (makesT) {
       shapeFirsts(launch, shape);
-      planned.arguments.push_back(constant(firstsBegin(launch, shape, shared)));
+      planned.arguments.push_back(constant(firstsBegin(launch, shape, here)));
     }
     if (shape.splits > 1 || makesT) {
-      plan.counters = std::max(plan.counters, before + (shape.splits > 1 ? shared : 0));
+      plan.counters = std::max(plan.counters, before + (shape.splits > 1 ? here : 0));
       planned.arguments.push_back({LaunchArgument::Counters});
     }
     if (shape.splits > 1) {
       int64_t numbers = makeX ? onePartials(shape.tiles) : few ? kFewPartials : manyPartials(shape);
-      planned.arguments.push_back(allocate(shared * shape.splits * numbers * 4));
+      planned.arguments.push_back(allocate(here * shape.splits * numbers * 4));
     }
     if (makesT) {
       planned.arguments.push_back(allocate(launch.firstUnits() * kTileRows * 4));
@@ -429,7 +468,7 @@ private:
       if (&piece != &pieces.front())
         planned.arguments.push_back(constant(blocks));
       addArguments(piece, planned.arguments, !launch.source);
-      blocks += blocksOf(piece);
+      blocks += blocksOf(piece.n);
     }
     auto create = [&](StringRef schedule, int64_t sharedBytes, auto emit) {
       planned.kernel =
@@ -474,7 +513,7 @@ private:
       const KernelSignature &signature = piece.signature;
       auto k = static_cast<double>(signature.k);
       x += static_cast<double>(tilesOf(piece) * m * signature.bytesOfX()) * k;
-      for (const Component &component : getComponents(signature.leaf, {piece.n, signature.k}))
+      for (const Component &component : getComponents(signature.leaf, {piece.typical, signature.k}))
         weights += static_cast<double>(component.getBits()) / 8;
     }
     return x + weights > kWorthMore * target.cacheOfMemory * weights &&
@@ -608,7 +647,7 @@ private:
     return best;
   }
 
-  static int64_t tilesOf(const Piece &piece) { return (piece.n + kTileRows - 1) / kTileRows; }
+  static int64_t tilesOf(const Piece &piece) { return (piece.typical + kTileRows - 1) / kTileRows; }
 
   /// Runs of three and more equal pieces get pieces without rows, up to a power of two, so that fewer kernels are
   /// different.
@@ -618,7 +657,7 @@ private:
       while (end < pieces.size() && pieces[end].signature == pieces[begin].signature)
         ++end;
       Piece empty = pieces[end - 1];
-      empty.n = 0;
+      empty.n = empty.typical = empty.most = 0;
       size_t more = llvm::PowerOf2Ceil(end - begin) - (end - begin);
       pieces.insert(pieces.begin() + end, more, empty);
       begin = end + more;
@@ -652,12 +691,12 @@ private:
 
 Expected<LinearPlan> device::emitLinear(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
                                         const GPUTarget &target, const LinearCall &call, int64_t m,
-                                        const RowSource *source) {
+                                        const RowSource *source, const LinearFamily *family) {
   if (call.mode != "f16" && call.mode != "bf16" && call.mode != "a8")
     return fail("no kernel", "activation mode " + call.mode, "f16, bf16 or a8", call.mode);
   OpBuilder::InsertionGuard guard(builder);
   PlainRows rows;
-  Planner planner(builder, loc, module, target, call, m, source ? *source : rows);
+  Planner planner(builder, loc, module, target, call, m, source ? *source : rows, family);
   if (Error error = planner.run())
     return error;
   return planner.take();

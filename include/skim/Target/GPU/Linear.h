@@ -13,6 +13,8 @@
 
 namespace skim::device {
 
+struct LinearFamily;
+
 /// What a kernel is given at an argument.
 struct LaunchArgument {
   enum Kind {
@@ -65,10 +67,11 @@ struct LinearPlan {
 /// All panels are one launch, which makes one row of x of `source` by itself and
 /// multiplies the first factors of low-rank pairs beside it if it can; more rows
 /// are packed before, by a launch that may do both.
+/// Its launches have the pieces of all of `family`, that of the call, and kernels in common with them.
 /// Fails on other modes and on terms that have no kernel.
 Expected<LinearPlan> emitLinear(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
                                 const GPUTarget &target, const LinearCall &call, int64_t m,
-                                const RowSource *source = nullptr);
+                                const RowSource *source = nullptr, const LinearFamily *family = nullptr);
 
 struct EmbedLaunch {
   std::string kernel;

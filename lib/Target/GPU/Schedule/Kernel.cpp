@@ -224,33 +224,36 @@ std::string device::getOrCreateKernel(
   auto own = [&](size_t piece) { return arguments.slice(at[piece], at[piece + 1] - at[piece]); };
   auto firstOf = [&](size_t piece) { return piece ? own(piece)[0] : b.i32(0); };
   SmallVector<size_t> runs = runsOf(launch);
-  std::function<void(size_t)> emitRun = [&](size_t run) {
-    auto emitOne = [&] {
-      // Arguments of the run's piece that the block belongs to.
-      size_t begin = runs[run], end = runs[run + 1];
-      Value first = firstOf(begin);
-      SmallVector<Value> values(own(begin).drop_front(begin > 0));
-      for (size_t piece = begin + 1; piece < end; ++piece) {
-        Value here = b.lessEqual(firstOf(piece), block);
-        first = b.select(here, firstOf(piece), first);
-        for (auto [value, other] : llvm::zip(values, own(piece).drop_front()))
-          value = b.select(here, other, value);
-      }
-      KernelArguments mine = k;
-      PieceLayout(launch, begin).read(values, mine);
-      mine.block = launch.pieces.size() > 1 ? b.sub(block, first) : block;
-      body(b, launch.pieces[begin], mine);
-    };
-    if (run + 2 == runs.size())
-      return emitOne();
-    b.ifElse(b.less(block, firstOf(runs[run + 1])), emitOne, [&] { emitRun(run + 1); });
+  auto emitRun = [&](size_t run) {
+    // Arguments of the run's piece that the block belongs to.
+    size_t begin = runs[run], end = runs[run + 1];
+    Value first = firstOf(begin);
+    SmallVector<Value> values(own(begin).drop_front(begin > 0));
+    for (size_t piece = begin + 1; piece < end; ++piece) {
+      Value here = b.lessEqual(firstOf(piece), block);
+      first = b.select(here, firstOf(piece), first);
+      for (auto [value, other] : llvm::zip(values, own(piece).drop_front()))
+        value = b.select(here, other, value);
+    }
+    KernelArguments mine = k;
+    PieceLayout(launch, begin).read(values, mine);
+    mine.block = launch.pieces.size() > 1 ? b.sub(block, first) : block;
+    body(b, launch.pieces[begin], mine);
   };
+  // By halves. Of runs without blocks the last that begins here has them.
+  std::function<void(size_t, size_t)> emitRuns = [&](size_t from, size_t to) {
+    if (from + 1 == to)
+      return emitRun(from);
+    size_t middle = (from + to) / 2;
+    b.ifElse(b.less(block, firstOf(runs[middle])), [&] { emitRuns(from, middle); }, [&] { emitRuns(middle, to); });
+  };
+  auto emitAll = [&] { emitRuns(0, runs.size() - 1); };
   if (launch.firstBlocks) {
     Value behind = b.sub(x, k.firstBegin);
     Value isFirst = b.bitAnd(b.lessEqual(b.i32(0), behind), b.less(behind, b.i32(launch.firstBlocks)));
-    b.ifElse(isFirst, [&] { first(b, k); }, [&] { emitRun(0); });
+    b.ifElse(isFirst, [&] { first(b, k); }, emitAll);
   } else {
-    emitRun(0);
+    emitAll();
   }
   return name;
 }

@@ -61,6 +61,9 @@ struct FirstFactor {
   bool operator==(const FirstFactor &) const = default;
 };
 
+/// Pieces of a launch: their arguments fit in what a kernel may be given (4 KiB).
+inline constexpr size_t kMostPieces = 24;
+
 /// The pieces that one launch computes, one behind the other in blocks x. Equal
 /// ones stand together and share their code; all agree in k, types, epilogue,
 /// warps, xTiles and splits.

@@ -23,22 +23,57 @@ void StepGenerator::defer(Operation *op, const View &like, std::shared_ptr<RowSo
   deferred[op->getResult(0)] = {std::move(source), llvm::to_vector(arguments), like.gathered, op};
 }
 
-Error StepGenerator::lowerLinear(LinearOp first) {
-  SmallVector<LinearOp> linears = callOf(first);
+Expected<LinearCall> StepGenerator::shapeOf(ArrayRef<LinearOp> linears) {
+  LinearOp first = linears.front();
   LinearCall call;
   call.k = channelsOf(first.getInput());
   call.mode = first.getMode().value_or("f32") == "f32" ? "f16" : first.getMode()->str();
   int64_t columns = 0;
   for (LinearOp linear : linears) {
+    LinearPanel panel;
+    Expected<SmallVector<StepTensor>> tensors =
+        tensorsOfWeight(linear, linear.getWeight(), linear.getLayer().value_or(""), panel.term);
+    if (!tensors)
+      return tensors.takeError();
+    panel.n = channelsOf(linear.getResult());
+    panel.weights.assign(tensors->size(), 0);
+    panel.yColumn = columns;
+    columns += panel.n;
+    panel.biasWeight = linear.getBias() ? 0 : -1;
+    call.panels.push_back(std::move(panel));
+  }
+  return call;
+}
+
+void StepGenerator::findFamilies() {
+  SmallVector<LinearCall> calls;
+  DenseSet<Operation *> seen;
+  forward.walk([&](LinearOp first) {
+    if (seen.contains(first))
+      return;
+    SmallVector<LinearOp> linears = callOf(first);
+    seen.insert(linears.begin(), linears.end());
+    // What cannot be lowered says so when it is.
+    if (Expected<LinearCall> call = shapeOf(linears))
+      calls.push_back(std::move(*call));
+  });
+  families = LinearFamilies(calls, target);
+}
+
+Error StepGenerator::lowerLinear(LinearOp first) {
+  SmallVector<LinearOp> linears = callOf(first);
+  Expected<LinearCall> shape = shapeOf(linears);
+  if (!shape)
+    return shape.takeError();
+  LinearCall call = std::move(*shape);
+  int64_t columns = 0;
+  for (auto [linear, panel] : llvm::zip(linears, call.panels)) {
     done.insert(linear);
     StringRef layer = linear.getLayer().value_or("");
-    LinearPanel panel;
     Expected<SmallVector<int64_t>> components = weights.weight(linear, linear.getWeight(), layer, panel.term);
     if (!components)
       return components.takeError();
-    panel.n = channelsOf(linear.getResult());
     panel.weights.assign(components->begin(), components->end());
-    panel.yColumn = columns;
     columns += panel.n;
     if (Value bias = linear.getBias()) {
       Expected<int64_t> index = weights.vector(linear, bias, layer);
@@ -46,7 +81,6 @@ Error StepGenerator::lowerLinear(LinearOp first) {
         return index.takeError();
       panel.biasWeight = *index;
     }
-    call.panels.push_back(std::move(panel));
   }
 
   // x is in memory, or the launch that packs it makes it.
@@ -87,7 +121,7 @@ Error StepGenerator::lowerLinear(LinearOp first) {
 
 Error StepGenerator::launchLinear(Operation *op, const LinearCall &call, const RowSource *source,
                                   ArrayRef<StepArgument> x, const View &y, bool gathered) {
-  Expected<LinearPlan> plan = emitLinear(place.builder, op->getLoc(), place.module, target, call, m, source);
+  Expected<LinearPlan> plan = emitLinear(place.builder, op->getLoc(), place.module, target, call, m, source, families.find(call));
   if (!plan)
     return plan.takeError();
   int scratch = plan->scratchBytes ? addBuffer(plan->scratchBytes) : -1;

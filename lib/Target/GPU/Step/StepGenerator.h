@@ -4,6 +4,7 @@
 
 #include "Kernels.h"
 #include "skim/Support/Json.h"
+#include "skim/Target/GPU/LinearFamily.h"
 #include "skim/Target/GPU/Linear.h"
 #include "skim/Target/GPU/Step.h"
 
@@ -67,7 +68,13 @@ public:
   Json json(int64_t &scratch);
 
 private:
-  void begin() override { logitsBuffer = addBuffer(0); }
+  void begin() override {
+    logitsBuffer = addBuffer(0);
+    findFamilies();
+  }
+  void findFamilies();
+  /// What a call is but for its weights' numbers and what becomes of its result.
+  Expected<LinearCall> shapeOf(llvm::ArrayRef<LinearOp> linears);
   Error lowerLinear(LinearOp op) override;
   Error launchLinear(mlir::Operation *op, const LinearCall &call, const RowSource *source,
                      llvm::ArrayRef<StepArgument> x, const View &y, bool gathered);
@@ -116,6 +123,7 @@ private:
   };
   std::vector<Buffer> buffers;
   std::vector<StepLaunch> launches;
+  LinearFamilies families;
   std::vector<RotaryPart> rotations; // not launched yet
   llvm::SmallVector<StepArgument> rotationArguments;
   llvm::SmallVector<int> rotated; // buffers that they write
