@@ -3,6 +3,7 @@
 #include "mlir/IR/Verifier.h"
 #include "skim/Skim/SkimDialect.h"
 #include "skim/Target/GPU/Emit.h"
+#include "skim/Target/GPU/LinearFamily.h"
 #include "skim/Target/GPU/Linear.h"
 
 #include <cstdlib>
@@ -62,6 +63,8 @@ const char *const kTerms[] = {"f16",
                               "k5",
                               "k8",
                               "k3i",
+                              "k5i",
+                              "#skim.uniform<bits = 6, asymmetric, zero = f16>",
                               "mx4",
                               "mx8",
                               "mx2",
@@ -88,11 +91,11 @@ constexpr int64_t kTwoTiles = 512;
 
 /// Compiles one linear [size, size], planned for a chip; where ptxas is, assembles it and looks for spills.
 void expectClean(const GPUTarget &target, const std::string &text, const std::string &mode, int64_t m,
-                 const GPUTarget &planned = *parseGPUTarget("nvidia:sm_80"), int64_t size = 4096) {
+                 const GPUTarget &planned = *parseGPUTarget("nvidia:sm_80"), int64_t n = 4096, int64_t k = 4096) {
   SCOPED_TRACE(text + " " + mode + " rows " + std::to_string(m) + " " + target.chip);
   MLIRContext context(MLIRContext::Threading::DISABLED);
   std::string error;
-  OwningOpRef<ModuleOp> module = buildKernels(context, text, mode, size, size, m, error, planned.name);
+  OwningOpRef<ModuleOp> module = buildKernels(context, text, mode, n, k, m, error, planned.name);
   ASSERT_EQ(error, "");
   auto ptx = emitPTX(*module, "kernels", target);
   ASSERT_TRUE(bool(ptx)) << ptx.message();
@@ -139,6 +142,81 @@ TEST(GPUEmit, EveryLeafAssemblesWithoutSpills) {
                            {"f16", kTwoTiles},
                            {"bf16", kTwoTiles}})
       expectClean(*target, text, mode, m);
+}
+
+/// Weights whose last tile has fewer rows, with columns behind the blocks and without.
+TEST(GPUEmit, PartialTilesAssembleWithoutSpills) {
+  auto target = parseGPUTarget("nvidia:sm_80");
+  ASSERT_TRUE(bool(target));
+  for (const char *text : kTerms) {
+    for (int64_t m : {int64_t(1), int64_t(8), int64_t(64), kTwoTiles})
+      expectClean(*target, text, "f16", m, *target, 4090, 576);
+    expectClean(*target, text, "f16", kTwoTiles, *target, 4090, 4096);
+  }
+}
+
+/// What `auto` makes of layers: parts of any number of rows in many widths, one kernel for all calls of a shape.
+TEST(GPUEmit, FamiliesAssembleWithoutSpills) {
+  if (!findPtxas())
+    GTEST_SKIP() << "no ptxas";
+  constexpr int64_t n = 2300;
+  auto layer = [](int64_t rows, const std::string &others) {
+    return "#skim.rows<[#skim.codebook<bits = 1, table = i8> : 160, #skim.codebook<bits = 2, table = i8> : 500, "
+           "#skim.codebook<bits = 4, table = i8> : 300, #skim.codebook<bits = 3, table = i8> : " +
+           std::to_string(n - 960 - rows) + others + "]>";
+  };
+  const std::string layers[] = {
+      layer(0, ""), layer(47, ", #skim.codebook<bits = 5, table = i8> : 47"),
+      layer(3, ", #skim.uniform<bits = 6, asymmetric, zero = f16> : 2, #skim.uniform<bits = 8> : 1"),
+      layer(115, ", #skim.uniform<bits = 3, group = 64> : 9, #skim.uniform<bits = 4, group = 64> : 99, "
+                 "#skim.uniform<bits = 4, group = 64, asymmetric, zero = f16> : 7")};
+  for (const char *chip : {"sm_80", "sm_90a", "sm_120"})
+    for (int64_t k : {576, 4096}) {
+      MLIRContext context(MLIRContext::Threading::DISABLED);
+      prepareGPUEmission(context);
+      OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+      OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
+      auto kernels = gpu::GPUModuleOp::create(builder, module->getLoc(), "kernels");
+      auto target = parseGPUTarget(std::string("nvidia:") + chip);
+      std::vector<LinearCall> calls;
+      for (const std::string &text : layers) {
+        LinearCall call;
+        call.k = k;
+        call.mode = "f16";
+        for (int panels = 0; panels < 2; ++panels) {
+          LinearPanel panel;
+          std::string activations, error;
+          panel.term = parseTerm(text, &context, activations, error);
+          ASSERT_TRUE(panel.term) << error;
+          panel.n = n;
+          panel.yColumn = panels * n;
+          panel.weights.assign(getComponents(panel.term, {panel.n, k}).size(), 0);
+          call.panels.push_back(panel);
+        }
+        calls.push_back(call);
+      }
+      device::LinearFamilies families(calls, *target);
+      for (const LinearCall &call : calls)
+        for (int64_t m : {1, 8, 64, 256}) {
+          auto plan = device::emitLinear(builder, module->getLoc(), kernels, *target, call, m, nullptr,
+                                         families.find(call));
+          ASSERT_TRUE(bool(plan)) << plan.message();
+        }
+      auto ptx = emitPTX(*module, "kernels", *target);
+      ASSERT_TRUE(bool(ptx)) << ptx.message();
+      std::vector<KernelUsage> usage;
+      auto cubin = assemble(*ptx, *target, &usage);
+      ASSERT_TRUE(bool(cubin)) << cubin.message();
+      for (const KernelUsage &kernel : usage)
+        EXPECT_EQ(kernel.stackBytes + kernel.spillLoads + kernel.spillStores, 0) << chip << " " << kernel.kernel;
+    }
+}
+
+TEST(GPUEmit, TEMP) {
+  auto target = parseGPUTarget("nvidia:sm_90a");
+  for (const char *text : {"k1i", "k2i", "k3i", "k4i", "k3","k4", "w4g128", "w3g64", "w2"})
+    for (int64_t k : {576, 4096})
+    expectClean(*target, text, "f16", 256, *target, 4090, k);
 }
 
 /// But those that are left to mma.sync: short groups, wide codes, base five.
@@ -207,7 +285,7 @@ TEST(GPUEmit, LowRankAssemblesWithoutSpills) {
         expectClean(*target,
                     text[0] == '#' ? "#skim.low_rank<" + text + ", rank = 32, factors = #skim.dense<f16>>"
                                    : text + "+r32",
-                    "f16", 1, *target, 8192);
+                    "f16", 1, *target, 8192, 8192);
   }
 }
 

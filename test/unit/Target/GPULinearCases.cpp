@@ -90,7 +90,7 @@ Outcome skim::simulate(MLIRContext &context, const Case &test, int64_t m, const 
     addPanel(weight, n);
   auto target = parseGPUTarget(test.target);
   target->multiprocessors = test.multiprocessors;
-  auto plan = device::emitLinear(builder, module->getLoc(), kernels, *target, call, m);
+  auto plan = device::emitLinear(builder, module->getLoc(), kernels, *target, call, m, nullptr, test.family);
   if (!plan) {
     outcome.error = plan.message();
     return outcome;
@@ -156,6 +156,7 @@ Outcome skim::simulate(MLIRContext &context, const Case &test, int64_t m, const 
     }
     outcome.counters.push_back(std::move(*counted));
     outcome.grids.push_back(launch.extents(m));
+    outcome.kernels.push_back(launch.kernel);
   }
   if (Error error = device.copyOut(zeros.data(), counters, zeros.size() * 4))
     outcome.error = error.message();

@@ -29,6 +29,7 @@ struct Case {
   int32_t firstCounter = 0; // what the counters begin with
   uint64_t requests = uint64_t(1) << 30;
   const char *target = "nvidia-sim:sm_80";
+  const device::LinearFamily *family = nullptr;
 
   int64_t columns() const {
     int64_t sum = n;
@@ -43,6 +44,7 @@ struct Outcome {
   std::vector<float> y;
   std::vector<sim::Counters> counters;
   std::vector<std::array<int64_t, 3>> grids;
+  std::vector<std::string> kernels;
   std::vector<uint8_t> scratch;
   std::string error;
 };

@@ -28,10 +28,15 @@
 // j of (h, i) at (2h + i)·512 + l·16 + 2j, with 32 bits at
 // (2(2h + i) + ⌊j/4⌋)·512 + l·16 + 4(j mod 4); then the rest as canonical rows.
 //
+// The last tile may have r < 16 rows. Its blocks have units of their rows only, so that
+// lanes read them one by one: codes' words of row ρ = g + 8h are at
+// (2u + G)·16r + (4ρ + t)·4 of a block of 32·b·r bytes; floats' units of (ρ, i) at
+// i·64r + (4ρ + t)·16, with 32 bits (2i + ⌊j/4⌋)·64r + (4ρ + t)·16. Columns behind the
+// blocks (K mod 256, of floats K mod 64) are canonical rows.
+//
 // What there is once a group (scales, zero points of whole bytes, exponents) lies
-// [group][row of the tile]. Bit planes lie as codes. Whatever else there is, and
-// codes of the last tile if it has fewer than 16 rows, is canonical (of planes:
-// rows of codes, at the front of the planes' bytes).
+// [group][row of the tile]. Bit planes lie as codes, at the front of the planes' bytes.
+// Whatever else there is is canonical.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SKIM_TARGET_GPU_TILES_H

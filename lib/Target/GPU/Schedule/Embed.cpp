@@ -30,8 +30,10 @@ public:
     upper = b.less(b.i32(7), inTile);
     tile.index = b.shrWord(token, 4);
     tile.rows = b.i32(kTileRows);
-    if (partial)
+    if (partial) {
       tile.rows = b.min(tile.rows, b.sub(b.i32(n), b.mul(tile.index, kTileRows)));
+      tile.whole = b.equal(tile.rows, b.i32(kTileRows));
+    }
     tile.row = {token, token};
     tile.inTile = {inTile, inTile};
     tile.t = b.andWord(b.threadX(), 3);
@@ -44,11 +46,13 @@ public:
 
   void emit() {
     if (!decoder.block())
-      return canonical();
+      return canonical(false);
+    units(k / decoder.block(), decoder.block(), 0, [&](Value i) { return decoder.loadBlock(b, codes, tile, i); },
+          StepKind::Block);
     if (partial)
-      b.ifElse(b.equal(tile.rows, b.i32(kTileRows)), [&] { whole(); }, [&] { canonical(); });
+      b.ifElse(tile.whole, [&] { wholeRest(); }, [&] { canonical(true); });
     else
-      whole();
+      wholeRest();
   }
 
 private:
@@ -62,37 +66,36 @@ private:
   Values row;
   Tile tile;
 
-  void whole() {
-    int64_t block = decoder.block(), blocks = k / block, covered = blocks * block;
-    auto units = [&](int64_t count, int64_t columns, int64_t before, llvm::function_ref<Values(Value)> load,
-                     StepKind kind) {
-      if (!count)
-        return;
-      b.loop(unit, b.i32(count), stride, [&](Value index) {
-        Value first = b.add(b.mul(index, columns), before);
-        for (auto [s, step] : llvm::enumerate(decoder.sortBlock(b, load(index), kind))) {
-          Values words;
-          for (auto [low, high] : llvm::zip(step[0], step[1]))
-            words.push_back(b.select(upper, high, low));
-          put(words, b.add(first, static_cast<int64_t>(s) * kStepColumns));
-        }
-      });
-    };
-    units(blocks, block, 0, [&](Value i) { return decoder.loadBlock(b, codes, tile, i); }, StepKind::Block);
-    units((k - covered) / kNarrowColumns, kNarrowColumns, covered,
-          [&](Value i) { return decoder.loadNarrow(b, codes, tile, i); }, StepKind::Narrow);
-    int64_t rest = restColumns(k), before = (k - rest) * decoder.bits() * kTileRows / 8;
-    if (rest)
-      steps(b.offset(codes, b.add(b.mul(tile.inTile[0], decoder.canonicalBytes(rest)), before)), rest);
+  void units(int64_t count, int64_t columns, int64_t before, llvm::function_ref<Values(Value)> load, StepKind kind) {
+    if (!count)
+      return;
+    b.loop(unit, b.i32(count), stride, [&](Value index) {
+      Value first = b.add(b.mul(index, columns), before);
+      for (auto [s, step] : llvm::enumerate(decoder.sortBlock(b, load(index), kind))) {
+        Values words;
+        for (auto [low, high] : llvm::zip(step[0], step[1]))
+          words.push_back(b.select(upper, high, low));
+        put(words, b.add(first, static_cast<int64_t>(s) * kStepColumns));
+      }
+    });
   }
 
-  void canonical() { steps(b.offset(codes, b.mul(tile.inTile[0], decoder.rowBytes())), k); }
+  void wholeRest() {
+    int64_t covered = k / decoder.block() * decoder.block();
+    units((k - covered) / kNarrowColumns, kNarrowColumns, covered,
+          [&](Value i) { return decoder.loadNarrow(b, codes, tile, i); }, StepKind::Narrow);
+    canonical(false);
+  }
 
-  /// The last `columns` columns, canonical at `from`.
-  void steps(Value from, int64_t columns) {
+  /// Columns behind the blocks.
+  void canonical(bool ofFewer) {
+    int64_t columns = decoder.restColumns(ofFewer);
+    if (!columns)
+      return;
+    std::array<Value, 2> rows = decoder.restRows(b, codes, tile, ofFewer);
     b.loop(unit, b.i32((columns + kStepColumns - 1) / kStepColumns), stride, [&](Value step) {
       Value column = b.mul(step, kStepColumns);
-      put(decoder.canonicalStep(b, {from, from}, tile, column, columns)[0], b.add(column, k - columns));
+      put(decoder.canonicalStep(b, rows, tile, column, columns)[0], b.add(column, k - columns));
     });
   }
 

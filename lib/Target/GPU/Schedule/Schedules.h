@@ -194,9 +194,10 @@ public:
   /// Applies what belongs to whole rows; the units are gone.
   Values finish(DeviceBuilder &b, const KernelArguments &arguments, const State &state, mlir::ValueRange sums) const;
 
-  /// Pointers to the lane's canonical rows: of the columns behind the last block, or of a whole canonical tile.
-  std::array<Value, 2> restRows(DeviceBuilder &b, const State &state) const;
-  std::array<Value, 2> canonicalRows(DeviceBuilder &b, const State &state) const;
+  /// Decoder::restRows.
+  std::array<Value, 2> restRows(DeviceBuilder &b, const State &state, bool partial) const {
+    return own->restRows(b, state.codes, state.tile, partial);
+  }
 
 private:
   KernelSignature signature;
@@ -279,13 +280,13 @@ private:
   /// A step of canonical rows, its columns from `column` on there and from `first` on in the weight.
   Values canonical(std::array<Value, 2> rows, Value column, int64_t columns, Value first, XAt x,
                    mlir::ValueRange sums) const;
-  Values wholeTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested,
-                   mlir::ValueRange initial) const;
   int64_t blocksAhead(const Workers &workers, bool early) const;
   Values requestBlock(Value index, Value wanted = {}) const;
   Values wholeBlocks(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested,
                      mlir::ValueRange initial) const;
-  Values canonicalTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
+  /// Of columns behind the blocks, the first of whose units is number `unit`; of a tile of 16 rows or of fewer.
+  Values wholeRest(const Workers &workers, int64_t unit, XAt x, mlir::ValueRange initial) const;
+  Values canonicalRest(const Workers &workers, int64_t unit, XAt x, mlir::ValueRange initial, bool partial) const;
 };
 
 /// A lane's place in a row of x as planes (planeBytes), and its words there (`row` and place together): both of the 256

@@ -57,11 +57,8 @@ Values SlabKernel::requestSpan(Value index) {
     return {};
   Values requested;
   for (auto [j, state] : llvm::enumerate(states)) {
-    Value wanted = b.bitAnd(active[j], b.less(index, end));
-    if (signature.partial)
-      wanted = b.bitAnd(wanted, isWhole(j));
     requested.append(b.choose(
-        wanted,
+        b.bitAnd(active[j], b.less(index, end)),
         [&] {
           Values all;
           int64_t blocks = span / decoder.block();
@@ -89,11 +86,14 @@ static SmallVector<Decoder::Words> unflatten(ValueRange all, size_t steps) {
   return result;
 }
 
-Steps SlabKernel::canonicalSteps(size_t j, Value first, int64_t count) {
+Steps SlabKernel::canonicalSteps(size_t j, Value first, int64_t count, bool partial) {
   Steps steps;
-  std::array<Value, 2> rows = product.canonicalRows(b, states[j]);
-  for (int64_t i = 0; i < count; ++i)
-    steps.push_back(decoder.canonicalStep(b, rows, states[j].tile, b.add(first, i * kStepColumns), k));
+  std::array<Value, 2> rows = product.restRows(b, states[j], partial);
+  int64_t rest = decoder.restColumns(partial);
+  for (int64_t i = 0; i < count; ++i) {
+    Value column = b.add(first, i * kStepColumns - (k - rest));
+    steps.push_back(decoder.canonicalStep(b, rows, states[j].tile, column, rest));
+  }
   return steps;
 }
 
@@ -105,37 +105,24 @@ Steps SlabKernel::ifActive(size_t j, llvm::function_ref<Steps()> load, int64_t c
   return unflatten(all, count);
 }
 
-/// The last tile of a weight is canonical if it has fewer than 16 rows.
-Steps SlabKernel::wholeOr(size_t j, llvm::function_ref<Steps()> whole, Value first, int64_t count) {
-  if (!signature.partial)
-    return whole();
-  Values all =
-      b.choose(isWhole(j), [&] { return flatten(whole()); }, [&] { return flatten(canonicalSteps(j, first, count)); });
-  return unflatten(all, count);
-}
-
 Steps SlabKernel::spanSteps(size_t j, ValueRange requested, Value first) {
   int64_t count = span / kStepColumns;
   if (!requests())
-    return ifActive(j, [&] { return canonicalSteps(j, first, count); }, count);
-  auto whole = [&] {
-    Steps steps;
-    int64_t each = decoder.requestsPerBlock();
-    for (int64_t i = 0; i < requests(); i += each)
-      steps.append(decoder.sortBlock(b, Values(requested.slice(i, each)), StepKind::Block));
-    return steps;
-  };
-  // Requests were made by warps with a tile only; what is canonical is loaded here.
-  if (!signature.partial)
-    return whole();
-  return ifActive(j, [&] { return wholeOr(j, whole, first, count); }, count);
+    return ifActive(j, [&] { return canonicalSteps(j, first, count, false); }, count);
+  Steps steps;
+  int64_t each = decoder.requestsPerBlock();
+  for (int64_t i = 0; i < requests(); i += each)
+    steps.append(decoder.sortBlock(b, Values(requested.slice(i, each)), StepKind::Block));
+  return steps;
 }
 
 Steps SlabKernel::restSteps(size_t j, int64_t first) {
   const Product::State &state = states[j];
   int64_t last = std::min(first + kPiece, k), count = (last - first + kStepColumns - 1) / kStepColumns;
   if (!decoder.block())
-    return ifActive(j, [&] { return canonicalSteps(j, b.i32(first), count); }, count);
+    return ifActive(j, [&] { return canonicalSteps(j, b.i32(first), count, false); }, count);
+  // Behind the same blocks, rows of fewer than 16 are as far apart as those.
+  bool narrow = decoder.restColumns(true) != decoder.restColumns(false);
   auto whole = [&] {
     Steps steps;
     int64_t column = first;
@@ -146,12 +133,20 @@ Steps SlabKernel::restSteps(size_t j, int64_t first) {
                                  : decoder.loadNarrow(b, state.codes, state.tile, index);
       steps.append(decoder.sortBlock(b, requested, isBlock ? StepKind::Block : StepKind::Narrow));
     }
-    std::array<Value, 2> rows = product.restRows(b, state);
+    std::array<Value, 2> rows = product.restRows(b, state, signature.partial && !narrow);
     for (int64_t at = 0; column + at < last; at += kStepColumns)
       steps.push_back(decoder.canonicalStep(b, rows, state.tile, b.i32(at), restColumns(k)));
     return steps;
   };
-  return ifActive(j, [&] { return wholeOr(j, whole, b.i32(first), count); }, count);
+  if (!signature.partial || !narrow)
+    return ifActive(j, whole, count);
+  auto either = [&] {
+    Values all = b.choose(
+        state.tile.whole, [&] { return flatten(whole()); },
+        [&] { return flatten(canonicalSteps(j, b.i32(first), count, true)); });
+    return unflatten(all, count);
+  };
+  return ifActive(j, either, count);
 }
 
 Values SlabKernel::addFactors(const Values &sums) {

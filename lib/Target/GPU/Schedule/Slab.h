@@ -63,10 +63,9 @@ protected:
   void finish(const Values &sums, Value shared);
 
 private:
-  Value isWhole(size_t j) { return b.equal(states[j].tile.rows, b.i32(kTileRows)); }
-  Steps canonicalSteps(size_t j, Value first, int64_t count);
+  /// Steps of canonical rows from column `first` of the weight on; `partial`: of a tile of fewer than 16 rows.
+  Steps canonicalSteps(size_t j, Value first, int64_t count, bool partial);
   Steps ifActive(size_t j, llvm::function_ref<Steps()> load, int64_t count);
-  Steps wholeOr(size_t j, llvm::function_ref<Steps()> whole, Value first, int64_t count);
   void storeShared(const Values &sums, Value shared);
   Values allPartials(Value slots, int64_t each, size_t count);
   Values partials(Value from, int64_t each, size_t count);
