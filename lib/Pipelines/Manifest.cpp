@@ -335,7 +335,7 @@ Error Manifest::addDevice(const device::StepProgram &program, const GPUTarget &t
   Json weights = Json::array(), weightBytes = Json::array(), caches = Json::array();
   for (const device::StepWeight &weight : program.weights) {
     weights.push_back(weight.name);
-    weightBytes.push_back(weight.type.getNumElements() * weight.type.getElementTypeBitWidth() / 8);
+    weightBytes.push_back(weight.bytes());
   }
   for (const ProgramCache &cache : program.caches)
     caches.push_back({{"heads", cache.heads}, {"dim", cache.dim}, {"bytes_per_element", cache.bytesPerElement}});

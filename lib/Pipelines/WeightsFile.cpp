@@ -131,13 +131,15 @@ Error skim::writeDeviceWeights(const std::string &from, const StoredLayouts &hav
     const TensorInfo *found = nullptr;
     for (const TensorInfo &tensor : file->tensors())
       if (external && tensor.offset == static_cast<uint64_t>(external.getOffset()) &&
-          tensor.bytes ==
-              static_cast<uint64_t>(weight.type.getNumElements()) * weight.type.getElementTypeBitWidth() / 8)
+          tensor.bytes == static_cast<uint64_t>(weight.canonicalBytes()))
         found = &tensor;
     if (!found)
       return fail("code and weights disagree", weight.name, "a tensor of the package's weights", "none");
     sources.push_back(found);
     specs.push_back({weight.name, found->type, found->shape});
+    // Rows come first; those that fill up the last tile are rows, too.
+    if (weight.tiles.kind != TiledComponent::Canonical)
+      specs.back().shape[0] = static_cast<int64_t>(llvm::alignTo(weight.tiles.rows, kTileRows));
   }
   Expected<SafetensorsWriter> writer = SafetensorsWriter::create(to, std::move(specs), file->metadata());
   if (!writer)
@@ -156,7 +158,7 @@ Error skim::writeDeviceWeights(const std::string &from, const StoredLayouts &hav
     }
     const TiledComponent &tiles = program.weights[index].tiles;
     if (tiles.kind != TiledComponent::Canonical) {
-      tiled.resize(bytes.size());
+      tiled.resize(static_cast<size_t>(program.weights[index].bytes()));
       packTiles(tiles, bytes, tiled, threads);
       bytes = tiled;
     }

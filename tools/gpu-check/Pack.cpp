@@ -81,11 +81,12 @@ static Error addLaunches(OpBuilder &builder, gpu::GPUModuleOp module, const GPUT
   panel.n = n;
   Json weights = Json::array();
   int64_t bytes = 0;
-  for (const Component &component : getComponents(panel.term, {n, k})) {
+  for (auto [component, tiles] : llvm::zip(getComponents(panel.term, {n, k}), tiledComponents(panel.term, {n, k}))) {
     panel.weights.push_back(static_cast<int64_t>(panel.weights.size()));
     Fill fill = fillOf(component);
-    bytes += static_cast<int64_t>(component.getBits() / 8);
-    weights.push_back({{"bytes", component.getBits() / 8}, {"mask", fill.mask}, {"base", fill.base}});
+    auto canonical = static_cast<int64_t>(component.getBits() / 8);
+    bytes += canonical;
+    weights.push_back({{"bytes", tiles.bytes(canonical)}, {"mask", fill.mask}, {"base", fill.base}});
   }
   if (!one.contains("weights"))
     one["weights"] = std::move(weights);
@@ -223,9 +224,8 @@ static Error packStep(MLIRContext &context, const Options &options, const GPUTar
   int64_t read = 0, cacheBytes = 0;
   for (const device::StepWeight &weight : program->weights) {
     Fill fill = fillOf({"", ComponentKind::Data, weight.type});
-    int64_t bytes = weight.type.getNumElements() * weight.type.getElementTypeBitWidth() / 8;
-    weights.push_back({{"bytes", bytes}, {"mask", fill.mask}, {"base", fill.base}});
-    read += weight.encoded ? bytes : 0; // of the table of embeddings only a row
+    weights.push_back({{"bytes", weight.bytes()}, {"mask", fill.mask}, {"base", fill.base}});
+    read += weight.encoded ? weight.canonicalBytes() : 0; // of the table of embeddings only a row
   }
   for (const ProgramCache &cache : program->caches)
     cacheBytes += cache.heads * cache.dim * cache.bytesPerElement;

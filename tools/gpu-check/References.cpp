@@ -139,7 +139,7 @@ Expected<Json> gpucheck::makeReferences(MLIRContext &context, bool quick, std::s
       Json weights = Json::array();
       for (auto [index, component] : llvm::enumerate(components)) {
         canonical.push_back(randomComponent(component, random));
-        std::vector<uint8_t> packed(canonical.back().size());
+        std::vector<uint8_t> packed(static_cast<size_t>(tiled[index].bytes(canonical.back().size())));
         packTiles(tiled[index], canonical.back(), packed);
         data.resize((data.size() + 15) / 16 * 16);
         weights.push_back({{"at", data.size()}, {"bytes", packed.size()}});

@@ -37,14 +37,6 @@ Value DeviceBuilder::broadcast(Value word) {
       .getShuffleResult();
 }
 
-Value DeviceBuilder::here(Value word) {
-  return LLVM::InlineAsmOp::create(builder, loc, TypeRange(i32()), ValueRange{word, word, word},
-                                   "lop3.b32 $0, $1, $2, $3, 0xF0;", "=r,r,r,r",
-                                   /*has_side_effects=*/true, /*is_align_stack=*/false,
-                                   LLVM::tailcallkind::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr())
-      .getResult(0);
-}
-
 //===----------------------------------------------------------------------===//
 // Memory
 //===----------------------------------------------------------------------===//
@@ -96,13 +88,6 @@ Values DeviceBuilder::wordsOf(Value request) {
   for (size_t i = 0; i < type.getBody().size(); ++i)
     words.push_back(LLVM::ExtractValueOp::create(builder, loc, request, i));
   return words;
-}
-
-Value DeviceBuilder::requestOf(ArrayRef<Value> words) {
-  Value all = LLVM::PoisonOp::create(builder, loc, requestType(*this, static_cast<int64_t>(words.size())));
-  for (auto [i, word] : llvm::enumerate(words))
-    all = LLVM::InsertValueOp::create(builder, loc, all, word, ArrayRef<int64_t>{static_cast<int64_t>(i)});
-  return all;
 }
 
 Value DeviceBuilder::noRequest(int64_t count) { return LLVM::ZeroOp::create(builder, loc, requestType(*this, count)); }

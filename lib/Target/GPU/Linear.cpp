@@ -385,7 +385,7 @@ private:
       if (makeX)
         resident = shapeOne(pieces, shape);
     } else {
-      shape.xTiles = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 || (!a8 && wantsRegisters(pieces)) ? 4 : 8;
+      shape.xTiles = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 || (!a8 && readsTables(pieces)) ? 4 : 8;
       if (!wide) {
         shapeMany(pieces, shape);
       } else {
@@ -409,11 +409,10 @@ private:
       return;
     bool makesT = beside && makeX;
     int64_t before = makesT ? kFirstCounters : 0; // counters
-    // Arguments of more than two pieces take registers that two tiles a warp have not.
-    bool canShare = most <= kMostCounters && (pieces.size() <= 2 || shape.tiles == 1);
-    if (wide && canShare) {
+    if (wide && most <= kMostCounters) {
       shape.splits = splitsOf(shared, spans, shape.k, 256, 128 << 10, 1);
-    } else if (!few && canShare) {
+    } else if (!few && most <= kMostCounters && (shape.tiles == 1 || pieces.size() <= 2)) {
+      // With two tiles a warp and arguments of more than two pieces ptxas would spill.
       shape.splits = splitsOf(shared, spans, shape.k, 128, manyPartials(shape) * 4, shape.xTiles <= 2 ? kAlone : 1);
     } else if (few && most + before <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.
@@ -498,15 +497,11 @@ private:
     plan.launches.push_back(planned);
   }
 
-  /// Whether tables are looked up in memory, or wide codes of groups in tiles of fewer rows: with sums of 64 rows of x
-  /// ptxas would spill then.
-  static bool wantsRegisters(ArrayRef<Piece> pieces) {
+  /// Whether tables are looked up in memory: with sums of 64 rows of x ptxas would spill then.
+  static bool readsTables(ArrayRef<Piece> pieces) {
     return llvm::any_of(pieces, [](const Piece &piece) {
-      const KernelSignature &signature = piece.signature;
-      std::unique_ptr<Decoder> decoder = makeDecoder(signature.leaf, signature.decodeContext());
-      bool wide = decoder->bits() > 4 && decoder->bits() <= 8;
-      bool groups = decoder->group() != 0 && decoder->group() < signature.k;
-      return wide && (isa<CodebookAttr>(signature.leaf) || (signature.partial && groups));
+      auto codebook = dyn_cast<CodebookAttr>(piece.signature.leaf);
+      return codebook && codebook.getBits() > 4;
     });
   }
 
@@ -589,8 +584,7 @@ private:
 
   /// Two tiles of a warp read x half as often, where that leaves enough blocks and registers suffice (so that
   /// ptxas 13.0 spills none). They do not with sums by groups, which are twice as many, unless scales can be applied in
-  /// place and groups are long; not with wide codes beside scales of groups or tables in memory; and not with wide codes,
-  /// columns behind the blocks or zero points in tiles of fewer rows.
+  /// place and groups are long; and not with wide codes beside scales of groups or tables in memory.
   void shapeMany(ArrayRef<Piece> pieces, KernelSignature &shape) const {
     bool crowded = false;
     int64_t blocks = 0, slabs = (m + 63) / 64;
@@ -601,7 +595,6 @@ private:
       int64_t shortest = decoder->hasZeros() ? 128 : 64;
       crowded |= piece.signature.a8 && decoder->zerosApart();
       crowded |= groups && (piece.signature.a8 || !decoder->hasHalfScales() || group % shortest != 0);
-      crowded |= piece.signature.partial && (bits > 4 || decoder->restColumns(true) || decoder->hasZeros());
       crowded |= bits > 16 || (bits > 4 && bits < 16 && (groups || isa<CodebookAttr>(piece.signature.leaf)));
       blocks += slabs * ((tilesOf(piece) + 2 * shape.warps - 1) / (2 * shape.warps));
     }
@@ -616,15 +609,11 @@ private:
            llvm::all_of(parts.pairs, [&](const LowRankPair &pair) { return fits(pair.factors); });
   }
 
-  /// 16, or fewer where there are not as many tiles, where blocks would not fill the device, however they share columns,
-  /// or where registers would not suffice: for tables of sixteen entries in tiles of fewer rows.
+  /// 16, or fewer where there are not as many tiles or where blocks would not fill the device, however they share
+  /// columns.
   int64_t warpsOfWide(ArrayRef<Piece> pieces, int64_t spans) const {
     int64_t slabs = (m + 8 * kWideXTiles - 1) / (8 * kWideXTiles);
-    bool crowded = llvm::any_of(pieces, [](const Piece &piece) {
-      auto codebook = dyn_cast<CodebookAttr>(piece.signature.leaf);
-      return piece.signature.partial && codebook && codebook.getBits() == 4;
-    });
-    for (int64_t warps = crowded ? 8 : 16; warps > 4; warps /= 2) {
+    for (int64_t warps = 16; warps > 4; warps /= 2) {
       int64_t blocks = 0;
       for (const Piece &piece : pieces)
         blocks += slabs * ((tilesOf(piece) + warps - 1) / warps);

@@ -14,6 +14,12 @@ int64_t TiledComponent::rowBytes() const {
   return kind == Planes ? bits * ((columns + 7) / 8) : (columns * bits + 7) / 8;
 }
 
+int64_t TiledComponent::bytes(int64_t canonical) const {
+  if (kind == Canonical)
+    return canonical;
+  return static_cast<int64_t>(llvm::alignTo(rows, kTileRows)) * rowBytes();
+}
+
 static void tileTerm(Attribute term, int64_t rows, int64_t columns, SmallVectorImpl<TiledComponent> &all) {
   if (auto lowRank = dyn_cast<LowRankAttr>(term)) {
     tileTerm(lowRank.getBase(), rows, columns, all);
@@ -65,16 +71,15 @@ std::pair<int64_t, int64_t> skim::placeOfBit(int64_t bits, int64_t s, int64_t p,
 
 namespace {
 bool bitAt(const uint8_t *bytes, int64_t bit) { return bytes[bit / 8] >> (bit % 8) & 1; }
-int64_t placeOfColumn(CodeOrder order, int64_t j) { return order == CodeOrder::Adjacent ? j : j / 2 + 4 * (j % 2); }
 void setBit(uint8_t *bytes, int64_t bit) { bytes[bit / 8] |= static_cast<uint8_t>(1u << (bit % 8)); }
 
-/// The place of bit `b` of row `row` of a tile of `rows`, column `column`, from the tile's first bit.
-int64_t placeInTile(const TiledComponent &c, int64_t rows, int64_t row, int64_t column, int64_t b) {
+/// The place of bit `b` of row `row` of a tile, column `column`, from the tile's first bit.
+int64_t placeInTile(const TiledComponent &c, int64_t row, int64_t column, int64_t b) {
   int64_t g = row % 8, h = row / 8, block = blockColumns(c.bits);
-  int64_t rest = rows < kTileRows ? c.columns % block : restColumns(c.columns), blocks = c.columns / block;
+  int64_t rest = restColumns(c.columns), blocks = c.columns / block;
   if (column >= c.columns - rest) {
     int64_t restBytes = (rest * c.bits + 7) / 8;
-    int64_t before = (c.columns - rest) * c.bits * rows / 8;
+    int64_t before = (c.columns - rest) * c.bits * kTileRows / 8;
     return 8 * (before + row * restBytes) + (column - (c.columns - rest)) * c.bits + b;
   }
   bool narrow = column >= blocks * block;
@@ -82,21 +87,12 @@ int64_t placeInTile(const TiledComponent &c, int64_t rows, int64_t row, int64_t 
   int64_t start = narrow ? blocks * block + (column - blocks * block) / width * width : column / width * width;
   int64_t base = start * c.bits * kTileRows / 8;
   int64_t i = (column - start) / kStepColumns, t = column % kStepColumns / 8, j = column % 8, lane = 4 * g + t;
-  if (rows < kTileRows) {
-    base = start * c.bits * rows / 8;
-    int64_t own = 4 * row + t; // among the lanes of all rows
-    if (c.bits == 16)
-      return 8 * (base + i * 64 * rows + own * 16 + 2 * j) + b;
-    if (c.bits == 32)
-      return 8 * (base + (2 * i + j / 4) * 64 * rows + own * 16 + 4 * (j % 4)) + b;
-    auto [word, bit] = placeOfBit(c.bits, i % 4, placeOfColumn(c.order, j), b);
-    return 8 * (base + (2 * word + i / 4) * 16 * rows + own * 4) + bit;
-  }
   if (c.bits == 16)
     return 8 * (base + (2 * h + i) * 512 + lane * 16 + 2 * j) + b;
   if (c.bits == 32)
     return 8 * (base + (2 * (2 * h + i) + j / 4) * 512 + lane * 16 + 4 * (j % 4)) + b;
-  auto [word, bit] = placeOfBit(c.bits, narrow ? 2 * h + i : i % 4, placeOfColumn(c.order, j), b);
+  int64_t place = c.order == CodeOrder::Adjacent ? j : j / 2 + 4 * (j % 2);
+  auto [word, bit] = placeOfBit(c.bits, narrow ? 2 * h + i : i % 4, place, b);
   int64_t byte = narrow ? word * 128 + lane * 4 : word * 512 + lane * 16 + (2 * (i / 4) + h) * 4;
   return 8 * (base + byte) + bit;
 }
@@ -109,14 +105,14 @@ void moveCodes(const TiledComponent &c, std::span<const uint8_t> from, std::span
       int64_t first = tile * kTileRows, rows = std::min(kTileRows, c.rows - first);
       const uint8_t *source = from.data() + first * rowBytes;
       uint8_t *target = to.data() + first * rowBytes;
-      std::memset(target, 0, rows * rowBytes);
+      std::memset(target, 0, (packing ? kTileRows : rows) * rowBytes);
       for (int64_t row = 0; row < rows; ++row)
         for (int64_t column = 0; column < c.columns; ++column)
           for (int64_t b = 0; b < c.bits; ++b) {
             int64_t canonical =
                 8 * row * rowBytes +
                 (c.kind == TiledComponent::Planes ? 8 * b * ((c.columns + 7) / 8) + column : column * c.bits + b);
-            int64_t tiled = placeInTile(c, rows, row, column, b);
+            int64_t tiled = placeInTile(c, row, column, b);
             if (bitAt(source, packing ? canonical : tiled))
               setBit(target, packing ? tiled : canonical);
           }
@@ -126,11 +122,13 @@ void moveCodes(const TiledComponent &c, std::span<const uint8_t> from, std::span
 
 template <bool packing> void moveGroups(const TiledComponent &c, std::span<const uint8_t> from, std::span<uint8_t> to) {
   int64_t size = c.bits / 8;
+  if (packing)
+    std::memset(to.data(), 0, to.size());
   for (int64_t row = 0; row < c.rows; ++row) {
-    int64_t first = row / kTileRows * kTileRows, rows = std::min(kTileRows, c.rows - first);
+    int64_t first = row / kTileRows * kTileRows;
     for (int64_t group = 0; group < c.columns; ++group) {
       int64_t canonical = size * (row * c.columns + group);
-      int64_t tiled = size * (first * c.columns + group * rows + row - first);
+      int64_t tiled = size * (first * c.columns + group * kTileRows + row - first);
       std::memcpy(&to[packing ? tiled : canonical], &from[packing ? canonical : tiled], size);
     }
   }

@@ -212,13 +212,6 @@ TEST(GPUEmit, FamiliesAssembleWithoutSpills) {
     }
 }
 
-TEST(GPUEmit, TEMP) {
-  auto target = parseGPUTarget("nvidia:sm_90a");
-  for (const char *text : {"k1i", "k2i", "k3i", "k4i", "k3","k4", "w4g128", "w3g64", "w2"})
-    for (int64_t k : {576, 4096})
-    expectClean(*target, text, "f16", 256, *target, 4090, k);
-}
-
 /// But those that are left to mma.sync: short groups, wide codes, base five.
 TEST(GPUEmit, EveryLeafAssemblesWithWgmma) {
   auto target = parseGPUTarget("nvidia:sm_90a");

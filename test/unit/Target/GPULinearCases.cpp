@@ -72,7 +72,7 @@ Outcome skim::simulate(MLIRContext &context, const Case &test, int64_t m, const 
     panel.yColumn = columns;
     auto tiled = tiledComponents(weight.term, {n, test.k});
     for (auto [index, bytes] : llvm::enumerate(weight.bytes)) {
-      std::vector<uint8_t> packed(bytes.size());
+      std::vector<uint8_t> packed(tiled[index].bytes(bytes.size()));
       packTiles(tiled[index], bytes, packed);
       panel.weights.push_back(static_cast<int64_t>(weights.size()));
       weights.push_back(device.allocate("weight" + std::to_string(weights.size()), packed.data(), packed.size()));

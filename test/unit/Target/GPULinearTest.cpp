@@ -417,7 +417,7 @@ TEST(GPUEmbed, RowsOfTiles) {
     arguments.push_back(sim::Argument::pointer(yAt));
     auto tiled = tiledComponents(weight.term, {n, k});
     for (auto [index, bytes] : llvm::enumerate(weight.bytes)) {
-      std::vector<uint8_t> packed(bytes.size());
+      std::vector<uint8_t> packed(tiled[index].bytes(bytes.size()));
       packTiles(tiled[index], bytes, packed);
       arguments.push_back(
           sim::Argument::pointer(device.allocate("weight" + std::to_string(index), packed.data(), packed.size())));

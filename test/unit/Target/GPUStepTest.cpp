@@ -109,11 +109,12 @@ struct Model {
         for (float value : elements.getValues<float>())
           *to++ = value;
       }
-      std::vector<char> &tiled = storage.emplace_back(size + 64);
+      auto tiledSize = static_cast<size_t>(weight.bytes());
+      std::vector<char> &tiled = storage.emplace_back(tiledSize + 64);
       char *data = reinterpret_cast<char *>((reinterpret_cast<uintptr_t>(tiled.data()) + 63) / 64 * 64);
       packTiles(weight.tiles, {reinterpret_cast<uint8_t *>(plain.data()), size},
-                {reinterpret_cast<uint8_t *>(data), size});
-      weights.push_back({weight.name, data, size});
+                {reinterpret_cast<uint8_t *>(data), tiledSize});
+      weights.push_back({weight.name, data, tiledSize});
     }
     return weights;
   }

@@ -30,10 +30,9 @@ struct DecodeContext {
 /// A tile of rows as a lane sees it; i32.
 struct Tile {
   mlir::Value index;                 // of the tile
-  mlir::Value rows;                  // of it: 16 but for the last
-  mlir::Value whole;                 // whether it has 16; null: it has
-  std::array<mlir::Value, 2> row;    // the lane's rows in the weight, inside of it
-  std::array<mlir::Value, 2> inTile; // the same from the tile's first row on
+  mlir::Value rows;                  // of the weight: 16 but for the last
+  std::array<mlir::Value, 2> inTile; // the lane's rows, from the tile's first on
+  std::array<mlir::Value, 2> row;    // the same in the weight, at most its last
   mlir::Value lane, t;               // 0 … 31, 0 … 3
 };
 
@@ -81,16 +80,11 @@ public:
   //===--- codes ---===//
   /// Requests for everything that a lane needs of block number `index` (i32) of the tile.
   Values loadBlock(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
-  /// Of a tile of 16 rows.
   Values loadNarrow(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
   /// The same of a half of a block: half as many registers, for requests half as wide.
   Values loadHalf(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
   /// What they bring, by steps.
   llvm::SmallVector<Words> sortBlock(DeviceBuilder &b, llvm::ArrayRef<Value> requests, StepKind kind) const;
-  /// Columns behind all blocks, which are canonical rows, of a tile of 16 rows or (`partial`) of fewer; all where there
-  /// are no blocks. And where the lane's begin.
-  int64_t restColumns(bool partial) const;
-  std::array<Value, 2> restRows(DeviceBuilder &b, Value tileCodes, const Tile &tile, bool partial) const;
   /// A step of canonical rows: `column` (i32, a multiple of 32) from the first
   /// column at `rows[half]` on; `columns` of them a row.
   Words canonicalStep(DeviceBuilder &b, std::array<Value, 2> rows, const Tile &tile, Value column,
@@ -158,17 +152,6 @@ protected:
   Values codeBytes(DeviceBuilder &b, const Values &words) const;
   /// An integer zero point (i32) for integerPairs.
   Value zeroPair(DeviceBuilder &b, Value integer, int64_t bits) const;
-  Values loadWholeHalf(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
-  /// What loadBlock and loadHalf bring of a tile of fewer rows; zeros of rows that are not there.
-  Values loadPartialBlock(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
-  Values loadPartialHalf(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const;
-  /// What `load` brings of one of the lane's rows there, of `count` units from number `first` on, `distance` apart; of
-  /// a row that is not there `numbers` times `none`.
-  Values loadUnits(DeviceBuilder &b, Value tileCodes, const Tile &tile, int half, Value first, int64_t distance,
-                   int64_t count, int64_t numbers, llvm::function_ref<void(Value pointer, Values &loaded)> load,
-                   Value none) const;
-  /// A lane's part of a unit.
-  int64_t laneBytes() const { return bits() <= 8 ? 4 : 16; }
   /// The words of a step of canonical rows that lie otherwise than LSB first.
   virtual Values canonicalWords(DeviceBuilder &b, Value row, Value column, int64_t columns) const;
 

@@ -39,10 +39,6 @@ public:
   /// The value (of 32 bits) of the lane whose number differs by `distance`, a power of two.
   Value exchange(Value x, int64_t distance);
 
-  /// A word, and what is computed of it is computed behind this: not before a loop that it is in, where it would take
-  /// registers from all of the loop.
-  Value here(Value word);
-
   //===--- memory ---===//
   /// `count` (1, 2 or 4) consecutive 32-bit words, aligned as a whole; `readOnly`: that no kernel writes at the time.
   Values words(Value pointer, int64_t count, bool readOnly = false, llvm::StringRef label = {});
@@ -50,8 +46,6 @@ public:
   /// where they are used, so that many requests are on their way.
   Value request(Value pointer, int64_t count, llvm::StringRef label);
   Values wordsOf(Value request);
-  /// What requests for single words bring, as that of one for all of them would.
-  Value requestOf(llvm::ArrayRef<Value> words);
   /// As many words of zero, of `request`'s type.
   Value noRequest(int64_t count);
   /// A load of what no kernel writes at the time.

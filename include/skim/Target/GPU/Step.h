@@ -19,6 +19,10 @@ namespace skim::device {
 struct StepWeight : StepTensor {
   /// How its bytes lie in the package.
   TiledComponent tiles;
+
+  int64_t canonicalBytes() const { return type.getNumElements() * type.getElementTypeBitWidth() / 8; }
+  /// Of the package's tensor.
+  int64_t bytes() const { return tiles.bytes(canonicalBytes()); }
 };
 
 /// What a runtime must know about a step on a device.

@@ -1,10 +1,9 @@
 //===- Tiles.h - how weights lie for GPUs -----------------------*- C++ -*-===//
 //
-// Rows are taken in tiles of 16. A tile takes the bytes that its rows have in
-// canonical form (SkimEncodings.td), so sizes and types of components stay and
-// nothing is padded; within it, bits are moved so that a warp reads 512
-// consecutive bytes in one request and finds its codes where mma.m16n8k16 wants
-// its operand A.
+// Rows are taken in tiles of 16; the last one is filled up with zeros. A tile takes
+// the bytes that 16 rows have in canonical form (SkimEncodings.td); within it, bits
+// are moved so that a warp reads 512 consecutive bytes in one request and finds its
+// codes where mma.m16n8k16 wants its operand A.
 //
 // Lane l = 4g + t of a warp has rows g and g + 8 of the tile (half h = 0, 1). A
 // *step* is 32 columns, of which a lane has 8t … 8t + 7; it is two products of
@@ -28,15 +27,9 @@
 // j of (h, i) at (2h + i)·512 + l·16 + 2j, with 32 bits at
 // (2(2h + i) + ⌊j/4⌋)·512 + l·16 + 4(j mod 4); then the rest as canonical rows.
 //
-// The last tile may have r < 16 rows. Its blocks have units of their rows only, so that
-// lanes read them one by one: codes' words of row ρ = g + 8h are at
-// (2u + G)·16r + (4ρ + t)·4 of a block of 32·b·r bytes; floats' units of (ρ, i) at
-// i·64r + (4ρ + t)·16, with 32 bits (2i + ⌊j/4⌋)·64r + (4ρ + t)·16. Columns behind the
-// blocks (K mod 256, of floats K mod 64) are canonical rows.
-//
 // What there is once a group (scales, zero points of whole bytes, exponents) lies
-// [group][row of the tile]. Bit planes lie as codes, at the front of the planes' bytes.
-// Whatever else there is is canonical.
+// [group][row of the tile]. Bit planes lie as codes, at the front of their bytes.
+// Whatever else there is is canonical and not filled up.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SKIM_TARGET_GPU_TILES_H
@@ -68,6 +61,8 @@ struct TiledComponent {
 
   /// Bytes of a canonical row.
   int64_t rowBytes() const;
+  /// Bytes in tiles of what has `canonical` bytes.
+  int64_t bytes(int64_t canonical) const;
   bool operator==(const TiledComponent &) const = default;
 };
 
@@ -84,8 +79,8 @@ llvm::SmallVector<TiledComponent> tiledComponents(WeightEncoding term, llvm::Arr
 /// the four steps share, and the bit in it.
 std::pair<int64_t, int64_t> placeOfBit(int64_t bits, int64_t s, int64_t p, int64_t b);
 
-/// From canonical components to tiles and back; `from` and `to` are as long as
-/// the component and do not overlap. Deterministic on any number of threads (0: all).
+/// From canonical components to tiles and back; either side has all its bytes
+/// (TiledComponent::bytes), and they do not overlap. Deterministic on any number of threads (0: all).
 void packTiles(const TiledComponent &component, std::span<const uint8_t> from, std::span<uint8_t> to,
                unsigned threads = 0);
 void unpackTiles(const TiledComponent &component, std::span<const uint8_t> from, std::span<uint8_t> to,

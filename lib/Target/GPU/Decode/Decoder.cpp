@@ -38,92 +38,12 @@ Value Decoder::tileCodes(DeviceBuilder &b, ArrayRef<Value> components, const Til
 }
 
 Values Decoder::loadBlock(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
-  auto load = [&] {
-    int64_t requests = requestsPerBlock();
-    Value at = b.offset(tileCodes, b.add(b.mul(index, requests * 512), b.mul(tile.lane, 16)));
-    Values loaded;
-    for (int64_t u = 0; u < requests; ++u)
-      loaded.push_back(b.request(b.offset(at, u * 512), 4, "weights"));
-    return loaded;
-  };
-  if (!tile.whole)
-    return load();
-  return b.choose(tile.whole, load, [&] { return loadPartialBlock(b, tileCodes, tile, index); });
-}
-
-Values Decoder::loadUnits(DeviceBuilder &b, Value tileCodes, const Tile &tile, int half, Value first, int64_t distance,
-                          int64_t count, int64_t numbers,
-                          llvm::function_ref<void(Value pointer, Values &loaded)> load, Value none) const {
-  // What is computed of the tile is computed here: else its registers are wanted in all of a loop.
-  Value lane = b.here(tile.lane), bytes = b.mul(b.here(tile.rows), 4 * laneBytes());
-  Value there = b.less(b.shrWord(lane, 2), b.sub(b.here(tile.rows), b.i32(8 * half)));
-  return b.choose(
-      there,
-      [&] {
-        Value at = b.offset(tileCodes, b.add(b.mul(first, bytes), b.mul(lane, laneBytes())));
-        Values loaded;
-        for (int64_t u = 0; u < count; ++u)
-          load(b.offset(b.offset(at, b.mul(bytes, u * distance)), 32 * laneBytes() * half), loaded);
-        return loaded;
-      },
-      [&] { return Values(static_cast<size_t>(numbers), none); });
-}
-
-Values Decoder::loadPartialBlock(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
-  int64_t units = 2 * bits() / (bits() <= 8 ? 1 : 16), words = laneBytes() / 4;
-  std::array<Values, 2> halves;
-  for (int h = 0; h < 2; ++h)
-    halves[h] = loadUnits(
-        b, tileCodes, tile, h, b.mul(index, units), 1, units, units,
-        [&](Value pointer, Values &loaded) { loaded.push_back(b.request(pointer, words, "weights")); },
-        b.noRequest(words));
-  auto &[upper, lower] = halves;
-  if (bits() > 8) {
-    upper.append(lower);
-    return upper;
-  }
-  Values requests;
-  for (size_t u = 0; u < upper.size(); u += 2)
-    requests.push_back(b.requestOf({upper[u], lower[u], upper[u + 1], lower[u + 1]}));
-  return requests;
-}
-
-Values Decoder::loadPartialHalf(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
-  bool isFloat = bits() > 8;
-  int64_t words = laneBytes() / 4, count = isFloat ? bits() / 16 : bits();
-  // A half has units one behind the other of floats, else every second.
-  Value first = b.add(b.mul(b.shrWord(index, 1), 2 * count), b.mul(b.andWord(index, 1), isFloat ? count : 1));
-  std::array<Values, 2> halves;
-  for (int h = 0; h < 2; ++h)
-    halves[h] = loadUnits(
-        b, tileCodes, tile, h, first, isFloat ? 1 : 2, count, count * words,
-        [&](Value pointer, Values &loaded) { loaded.append(b.words(pointer, words, /*readOnly=*/true)); }, b.i32(0));
-  auto &[upper, lower] = halves;
-  if (isFloat) {
-    upper.append(lower);
-    return upper;
-  }
-  Values both;
-  for (auto [one, other] : llvm::zip(upper, lower))
-    both.append({one, other});
-  return both;
-}
-
-int64_t Decoder::restColumns(bool partial) const {
-  return !block() ? context.k : partial ? context.k % block() : skim::restColumns(context.k);
-}
-
-std::array<Value, 2> Decoder::restRows(DeviceBuilder &b, Value tileCodes, const Tile &tile, bool partial) const {
-  int64_t rest = restColumns(partial), stride = block() ? canonicalBytes(rest) : rowBytes();
-  Value before = b.i32(0);
-  if (block()) {
-    int64_t ofRow = (context.k - rest) * bits() / 8;
-    before = partial ? b.mul(tile.rows, ofRow) : b.i32(kTileRows * ofRow);
-  }
-  std::array<Value, 2> rows;
-  for (int h = 0; h < 2; ++h)
-    rows[h] = b.offset(tileCodes, b.add(before, b.mul(tile.inTile[h], stride)));
-  return rows;
+  int64_t requests = requestsPerBlock();
+  Value at = b.offset(tileCodes, b.add(b.mul(index, requests * 512), b.mul(tile.lane, 16)));
+  Values loaded;
+  for (int64_t u = 0; u < requests; ++u)
+    loaded.push_back(b.request(b.offset(at, u * 512), 4, "weights"));
+  return loaded;
 }
 
 Values Decoder::loadNarrow(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
@@ -136,13 +56,6 @@ Values Decoder::loadNarrow(DeviceBuilder &b, Value tileCodes, const Tile &tile, 
 }
 
 Values Decoder::loadHalf(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
-  auto load = [&] { return loadWholeHalf(b, tileCodes, tile, index); };
-  if (!tile.whole)
-    return load();
-  return b.choose(tile.whole, load, [&] { return loadPartialHalf(b, tileCodes, tile, index); });
-}
-
-Values Decoder::loadWholeHalf(DeviceBuilder &b, Value tileCodes, const Tile &tile, Value index) const {
   int64_t requests = requestsPerBlock();
   Value at = b.add(b.mul(b.shrWord(index, 1), requests * 512), b.mul(tile.lane, 16));
   Value half = b.andWord(index, 1);
@@ -302,7 +215,7 @@ Value Decoder::groupElement(DeviceBuilder &b, Value component, const Tile &tile,
                             Type type) const {
   int64_t size = type.getIntOrFloatBitWidth() / 8;
   Value first = b.offset(component, b.mul(b.zeroExtend(tile.index, b.i64()), kTileRows * groups() * size));
-  Value index = b.add(b.mul(group, tile.rows), tile.inTile[half]);
+  Value index = b.add(b.mul(group, kTileRows), tile.inTile[half]);
   return b.readOnly(type, b.offset(first, b.mul(index, size)));
 }
 

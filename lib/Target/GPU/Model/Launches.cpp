@@ -56,8 +56,9 @@ Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTa
   sim::Address scratch = zeros("scratch", std::max<int64_t>(plan->scratchBytes, 1));
   sim::Address counters = zeros("counters", std::max<int64_t>(plan->counters, 1) * 4);
   std::vector<sim::Address> weights;
-  for (const Component &component : components)
-    weights.push_back(zeros("weight " + component.name, static_cast<int64_t>(component.getBits() / 8)));
+  for (auto [component, tiles] : llvm::zip(components, tiledComponents(term, {n, k})))
+    weights.push_back(
+        zeros("weight " + component.name, tiles.bytes(static_cast<int64_t>(component.getBits() / 8))));
   if (!room)
     return fail("too large to model", std::to_string(n) + "x" + std::to_string(k), "room for it in the address space");
   ModelledLaunches all;
@@ -159,8 +160,7 @@ Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &ta
   };
   std::vector<sim::StepWeight> weights;
   for (const StepWeight &weight : program->weights) {
-    int64_t bytes = weight.type.getNumElements() * weight.type.getElementTypeBitWidth() / 8;
-    weights.push_back({"weight " + weight.name, zeros(bytes), static_cast<uint64_t>(bytes)});
+    weights.push_back({"weight " + weight.name, zeros(weight.bytes()), static_cast<uint64_t>(weight.bytes())});
   }
   int64_t perToken = 0;
   for (const ProgramCache &cache : program->caches)

@@ -26,10 +26,7 @@ int64_t Columns::units(const Decoder &decoder, int64_t k) {
 }
 
 Value Columns::takes(const Workers &workers, int64_t first) const {
-  int64_t count = units(), block = product.decoder().block();
-  if (signature.partial && block) // the last tile's columns behind the blocks are units of a step
-    count = std::max(count, signature.k / block + (signature.k % block + kStepColumns - 1) / kStepColumns);
-  return b.less(mine(workers, first), b.i32(count));
+  return b.less(mine(workers, first), b.i32(units()));
 }
 
 /// The first of units `unit`, `unit` + 1, … that is the worker's, counted from `unit` on.
@@ -74,53 +71,37 @@ Values Columns::canonical(std::array<Value, 2> rows, Value column, int64_t colum
 }
 
 Values Columns::multiply(const Workers &workers, int64_t first, XAt x, ValueRange requested) const {
-  const Decoder &decoder = product.decoder();
-  Values sums = product.zeros(b);
-  if (!decoder.block())
-    return product.finish(b, arguments, state, canonicalRest(workers, first, x, sums, false));
-  sums = wholeBlocks(workers, first, x, requested, sums);
-  // What is left is dealt on to the workers in turn.
-  int64_t next = first + signature.k / decoder.block() * decoder.block() / blockColumns();
-  auto whole = [&] { return wholeRest(workers, next, x, sums); };
-  if (signature.partial && decoder.restColumns(true))
-    sums = b.choose(state.tile.whole, whole, [&] { return canonicalRest(workers, next, x, sums, true); });
-  else
-    sums = whole();
-  return product.finish(b, arguments, state, sums);
+  return product.finish(b, arguments, state, sumsOf(workers, first, x, requested, product.zeros(b)));
 }
 
-Values Columns::wholeRest(const Workers &workers, int64_t unit, XAt x, ValueRange initial) const {
-  int64_t k = signature.k, covered = k / product.decoder().block() * product.decoder().block();
-  Values sums(initial);
-  int64_t narrow = (k - covered) / kNarrowColumns;
-  if (narrow)
-    sums = b.loop(mine(workers, unit), b.i32(narrow), workers.count, sums, [&](Value index, ValueRange carried) {
-      Values loaded = product.decoder().loadNarrow(b, state.codes, state.tile, index);
+Values Columns::sumsOf(const Workers &workers, int64_t first, XAt x, ValueRange requested, ValueRange initial) const {
+  const Decoder &decoder = product.decoder();
+  if (!decoder.block())
+    return canonicalTile(workers, first, x, initial);
+  int64_t k = signature.k, covered = k / decoder.block() * decoder.block(), blocks = covered / blockColumns();
+  Values sums = wholeBlocks(workers, first, x, requested, initial);
+  // What is left is dealt on to the workers in turn.
+  int64_t narrow = (k - covered) / kNarrowColumns, next = first + blocks;
+  if (narrow) {
+    sums = b.loop(mine(workers, next), b.i32(narrow), workers.count, sums, [&](Value index, ValueRange carried) {
+      Values loaded = decoder.loadNarrow(b, state.codes, state.tile, index);
       return accumulate(loaded, StepKind::Narrow, b.add(b.mul(index, kNarrowColumns), covered), x, carried);
     });
+    next += narrow;
+  }
   int64_t rest = restColumns(k);
   if (!rest)
     return sums;
   return b.choose(
-      b.equal(mine(workers, unit + narrow), b.i32(0)),
+      b.equal(mine(workers, next), b.i32(0)),
       [&] {
-        std::array<Value, 2> rows = product.restRows(b, state, false);
+        std::array<Value, 2> rows = product.restRows(b, state);
         Values own = sums;
         for (int64_t column = 0; column < rest; column += kStepColumns)
           own = canonical(rows, b.i32(column), rest, b.i32(k - rest + column), x, own);
         return own;
       },
       [&] { return sums; });
-}
-
-Values Columns::canonicalRest(const Workers &workers, int64_t unit, XAt x, ValueRange initial, bool partial) const {
-  int64_t rest = product.decoder().restColumns(partial);
-  std::array<Value, 2> rows = product.restRows(b, state, partial);
-  Value steps = b.i32((rest + kStepColumns - 1) / kStepColumns);
-  return b.loop(mine(workers, unit), steps, workers.count, initial, [&](Value step, ValueRange carried) {
-    Value column = b.mul(step, kStepColumns);
-    return canonical(rows, column, rest, b.add(column, signature.k - rest), x, carried);
-  });
 }
 
 /// Blocks whose requests are on their way while one is multiplied; `early`: also before the first.
@@ -183,4 +164,13 @@ Values Columns::wholeBlocks(const Workers &workers, int64_t first, XAt x, ValueR
   });
   results.truncate(sums);
   return results;
+}
+
+Values Columns::canonicalTile(const Workers &workers, int64_t first, XAt x, ValueRange initial) const {
+  std::array<Value, 2> rows = product.canonicalRows(b, state);
+  int64_t steps = packedColumns(signature.k) / kStepColumns;
+  return b.loop(mine(workers, first), b.i32(steps), workers.count, initial, [&](Value step, ValueRange carried) {
+    Value column = b.mul(step, kStepColumns);
+    return canonical(rows, column, signature.k, column, x, carried);
+  });
 }

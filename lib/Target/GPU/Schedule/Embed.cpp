@@ -20,9 +20,9 @@ constexpr int64_t kThreads = 128, kUnits = kThreads / 4;
 
 class EmbedKernel {
 public:
-  EmbedKernel(DeviceBuilder &b, WeightEncoding leaf, const Decoder &decoder, bool bf16, int64_t n, int64_t k,
+  EmbedKernel(DeviceBuilder &b, WeightEncoding leaf, const Decoder &decoder, bool bf16, int64_t k,
               ValueRange arguments)
-      : b(b), leaf(leaf), decoder(decoder), bf16(bf16), partial(n % kTileRows != 0), k(k),
+      : b(b), leaf(leaf), decoder(decoder), bf16(bf16), k(k),
         components(arguments.drop_front(2)) {
     Value token = b.load(b.i32(), b.element(arguments[0], b.zeroExtend(b.blockX(), b.i64()), b.i32()));
     y = b.element(arguments[1], b.mul(b.zeroExtend(b.blockX(), b.i64()), k), b.f32());
@@ -30,10 +30,6 @@ public:
     upper = b.less(b.i32(7), inTile);
     tile.index = b.shrWord(token, 4);
     tile.rows = b.i32(kTileRows);
-    if (partial) {
-      tile.rows = b.min(tile.rows, b.sub(b.i32(n), b.mul(tile.index, kTileRows)));
-      tile.whole = b.equal(tile.rows, b.i32(kTileRows));
-    }
     tile.row = {token, token};
     tile.inTile = {inTile, inTile};
     tile.t = b.andWord(b.threadX(), 3);
@@ -45,57 +41,54 @@ public:
   }
 
   void emit() {
-    if (!decoder.block())
-      return canonical(false);
-    units(k / decoder.block(), decoder.block(), 0, [&](Value i) { return decoder.loadBlock(b, codes, tile, i); },
-          StepKind::Block);
-    if (partial)
-      b.ifElse(tile.whole, [&] { wholeRest(); }, [&] { canonical(true); });
+    if (decoder.block())
+      inTiles();
     else
-      wholeRest();
+      canonical();
   }
 
 private:
   DeviceBuilder &b;
   WeightEncoding leaf;
   const Decoder &decoder;
-  bool bf16, partial;
+  bool bf16;
   int64_t k;
   SmallVector<Value> components;
   Value y, upper, codes, unit, stride;
   Values row;
   Tile tile;
 
-  void units(int64_t count, int64_t columns, int64_t before, llvm::function_ref<Values(Value)> load, StepKind kind) {
-    if (!count)
-      return;
-    b.loop(unit, b.i32(count), stride, [&](Value index) {
-      Value first = b.add(b.mul(index, columns), before);
-      for (auto [s, step] : llvm::enumerate(decoder.sortBlock(b, load(index), kind))) {
-        Values words;
-        for (auto [low, high] : llvm::zip(step[0], step[1]))
-          words.push_back(b.select(upper, high, low));
-        put(words, b.add(first, static_cast<int64_t>(s) * kStepColumns));
-      }
-    });
-  }
-
-  void wholeRest() {
-    int64_t covered = k / decoder.block() * decoder.block();
+  void inTiles() {
+    int64_t block = decoder.block(), blocks = k / block, covered = blocks * block;
+    auto units = [&](int64_t count, int64_t columns, int64_t before, llvm::function_ref<Values(Value)> load,
+                     StepKind kind) {
+      if (!count)
+        return;
+      b.loop(unit, b.i32(count), stride, [&](Value index) {
+        Value first = b.add(b.mul(index, columns), before);
+        for (auto [s, step] : llvm::enumerate(decoder.sortBlock(b, load(index), kind))) {
+          Values words;
+          for (auto [low, high] : llvm::zip(step[0], step[1]))
+            words.push_back(b.select(upper, high, low));
+          put(words, b.add(first, static_cast<int64_t>(s) * kStepColumns));
+        }
+      });
+    };
+    units(blocks, block, 0, [&](Value i) { return decoder.loadBlock(b, codes, tile, i); }, StepKind::Block);
     units((k - covered) / kNarrowColumns, kNarrowColumns, covered,
           [&](Value i) { return decoder.loadNarrow(b, codes, tile, i); }, StepKind::Narrow);
-    canonical(false);
+    int64_t rest = restColumns(k), before = (k - rest) * decoder.bits() * kTileRows / 8;
+    if (rest)
+      steps(b.offset(codes, b.add(b.mul(tile.inTile[0], decoder.canonicalBytes(rest)), before)), rest);
   }
 
-  /// Columns behind the blocks.
-  void canonical(bool ofFewer) {
-    int64_t columns = decoder.restColumns(ofFewer);
-    if (!columns)
-      return;
-    std::array<Value, 2> rows = decoder.restRows(b, codes, tile, ofFewer);
+  void canonical() { steps(b.offset(codes, b.mul(tile.inTile[0], decoder.rowBytes())), k); }
+
+  /// The last `columns` columns, canonical at `from`.
+  void steps(Value from, int64_t columns) {
     b.loop(unit, b.i32((columns + kStepColumns - 1) / kStepColumns), stride, [&](Value step) {
       Value column = b.mul(step, kStepColumns);
-      put(decoder.canonicalStep(b, rows, tile, column, columns)[0], b.add(column, k - columns));
+      put(decoder.canonicalStep(b, {from, from}, tile, column, columns)[0], b.add(column, k - columns));
     });
   }
 
@@ -162,7 +155,7 @@ Expected<EmbedLaunch> device::emitEmbed(OpBuilder &builder, Location loc, mlir::
   std::string name = LaunchSignature{{named}}.name("embed") + "_n" + std::to_string(n);
   SmallVector<Type> types(2 + getComponents(leaf, {n, k}).size(), b.globalPtr());
   if (auto kernel = DeviceBuilder::beginKernel(builder, module, loc, name, types, kThreads))
-    EmbedKernel(b, leaf, *decoder, bf16, n, k, kernel.getArguments()).emit();
+    EmbedKernel(b, leaf, *decoder, bf16, k, kernel.getArguments()).emit();
   int64_t units = (k + kNarrowColumns - 1) / kNarrowColumns;
   return EmbedLaunch{name, kThreads, std::clamp<int64_t>(units / kUnits, 1, 8)};
 }

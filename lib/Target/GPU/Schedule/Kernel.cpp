@@ -175,9 +175,9 @@ std::string device::getOrCreateKernel(
   });
   bool crowded = llvm::any_of(launch.pieces, [](const KernelSignature &piece) {
     std::unique_ptr<Decoder> decoder = makeDecoder(piece.leaf, piece.decodeContext());
-    return (piece.a8 && decoder->zerosApart()) || (piece.partial && (decoder->bits() > 4 || !decoder->block()));
+    return (piece.a8 && decoder->zerosApart()) || (piece.partial && decoder->bits() > 4);
   });
-  if ((all.xTiles == 1 && !launch.one && crowded) || (all.xTiles >= 8 && (byRows || all.tiles > 1 || schedule == "wide")))
+  if ((schedule == "few" && crowded) || (all.xTiles >= 8 && (byRows || all.tiles > 1 || schedule == "wide")))
     kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(1));
   if (launch.one && launch.resident)
     kernel->setAttr("nvvm.minctasm", builder.getI32IntegerAttr(static_cast<int32_t>(launch.resident)));

@@ -30,15 +30,13 @@ Product::State Product::request(DeviceBuilder &b, const KernelArguments &argumen
   tile.t = b.andWord(lane, 3);
   Value g = b.shrWord(lane, 2), first = b.mul(index, kTileRows);
   tile.rows = b.i32(kTileRows);
-  if (signature.partial) {
+  if (signature.partial)
     tile.rows = b.min(tile.rows, b.sub(arguments.n, first));
-    tile.whole = b.equal(tile.rows, b.i32(kTileRows));
-  }
   for (int h = 0; h < 2; ++h) {
     tile.inTile[h] = b.add(g, 8 * h);
-    if (signature.partial)
-      tile.inTile[h] = b.min(tile.inTile[h], b.sub(tile.rows, b.i32(1)));
     tile.row[h] = b.add(first, tile.inTile[h]);
+    if (signature.partial)
+      tile.row[h] = b.min(tile.row[h], b.sub(arguments.n, b.i32(1)));
   }
   state.codes = own->tileCodes(b, arguments.components, tile);
   for (int h = 0; h < 2; ++h)
@@ -239,4 +237,21 @@ Values Product::finish(DeviceBuilder &b, const KernelArguments &arguments, const
   for (auto [i, sum] : llvm::enumerate(sums))
     sum = b.mul(sum, scales[i / 2 % 2]);
   return sums;
+}
+
+std::array<Value, 2> Product::restRows(DeviceBuilder &b, const State &state) const {
+  int64_t rest = restColumns(signature.k);
+  int64_t before = (signature.k - rest) * own->bits() * kTileRows / 8, bytes = own->canonicalBytes(rest);
+  std::array<Value, 2> rows;
+  for (int h = 0; h < 2; ++h)
+    rows[h] = b.offset(state.codes, b.add(b.mul(state.tile.inTile[h], bytes), before));
+  return rows;
+}
+
+std::array<Value, 2> Product::canonicalRows(DeviceBuilder &b, const State &state) const {
+  std::array<Value, 2> rows;
+  Value first = b.mul(state.tile.index, kTileRows);
+  for (int h = 0; h < 2; ++h) // inside of the weight, which is not filled up
+    rows[h] = b.offset(state.codes, b.mul(b.sub(state.tile.row[h], first), own->rowBytes()));
+  return rows;
 }

@@ -36,7 +36,7 @@ struct KernelSignature {
   LinearEpilogue epilogue = LinearEpilogue::Store;
   mlir::Type permutation = {}; // type of the entries that name each row's column of y, or null
   bool biased = false;
-  bool partial = false;        // the last tile may have fewer than 16 rows
+  bool partial = false;        // the last tile may be filled up
   WeightEncoding factors = {}; // B of a low-rank pair, whose product with t is part of the sums, or null
   int64_t rank = 0;            // its columns
   bool onto = false;           // with a gate: the result is added to y before
@@ -194,10 +194,9 @@ public:
   /// Applies what belongs to whole rows; the units are gone.
   Values finish(DeviceBuilder &b, const KernelArguments &arguments, const State &state, mlir::ValueRange sums) const;
 
-  /// Decoder::restRows.
-  std::array<Value, 2> restRows(DeviceBuilder &b, const State &state, bool partial) const {
-    return own->restRows(b, state.codes, state.tile, partial);
-  }
+  /// Pointers to the lane's canonical rows: of the columns behind the last block, or of a weight without blocks.
+  std::array<Value, 2> restRows(DeviceBuilder &b, const State &state) const;
+  std::array<Value, 2> canonicalRows(DeviceBuilder &b, const State &state) const;
 
 private:
   KernelSignature signature;
@@ -280,13 +279,13 @@ private:
   /// A step of canonical rows, its columns from `column` on there and from `first` on in the weight.
   Values canonical(std::array<Value, 2> rows, Value column, int64_t columns, Value first, XAt x,
                    mlir::ValueRange sums) const;
+  Values sumsOf(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested,
+                mlir::ValueRange initial) const;
   int64_t blocksAhead(const Workers &workers, bool early) const;
   Values requestBlock(Value index, Value wanted = {}) const;
   Values wholeBlocks(const Workers &workers, int64_t first, XAt x, mlir::ValueRange requested,
                      mlir::ValueRange initial) const;
-  /// Of columns behind the blocks, the first of whose units is number `unit`; of a tile of 16 rows or of fewer.
-  Values wholeRest(const Workers &workers, int64_t unit, XAt x, mlir::ValueRange initial) const;
-  Values canonicalRest(const Workers &workers, int64_t unit, XAt x, mlir::ValueRange initial, bool partial) const;
+  Values canonicalTile(const Workers &workers, int64_t first, XAt x, mlir::ValueRange initial) const;
 };
 
 /// A lane's place in a row of x as planes (planeBytes), and its words there (`row` and place together): both of the 256

@@ -86,14 +86,11 @@ static SmallVector<Decoder::Words> unflatten(ValueRange all, size_t steps) {
   return result;
 }
 
-Steps SlabKernel::canonicalSteps(size_t j, Value first, int64_t count, bool partial) {
+Steps SlabKernel::canonicalSteps(size_t j, Value first, int64_t count) {
   Steps steps;
-  std::array<Value, 2> rows = product.restRows(b, states[j], partial);
-  int64_t rest = decoder.restColumns(partial);
-  for (int64_t i = 0; i < count; ++i) {
-    Value column = b.add(first, i * kStepColumns - (k - rest));
-    steps.push_back(decoder.canonicalStep(b, rows, states[j].tile, column, rest));
-  }
+  std::array<Value, 2> rows = product.canonicalRows(b, states[j]);
+  for (int64_t i = 0; i < count; ++i)
+    steps.push_back(decoder.canonicalStep(b, rows, states[j].tile, b.add(first, i * kStepColumns), k));
   return steps;
 }
 
@@ -108,7 +105,7 @@ Steps SlabKernel::ifActive(size_t j, llvm::function_ref<Steps()> load, int64_t c
 Steps SlabKernel::spanSteps(size_t j, ValueRange requested, Value first) {
   int64_t count = span / kStepColumns;
   if (!requests())
-    return ifActive(j, [&] { return canonicalSteps(j, first, count, false); }, count);
+    return ifActive(j, [&] { return canonicalSteps(j, first, count); }, count);
   Steps steps;
   int64_t each = decoder.requestsPerBlock();
   for (int64_t i = 0; i < requests(); i += each)
@@ -120,10 +117,8 @@ Steps SlabKernel::restSteps(size_t j, int64_t first) {
   const Product::State &state = states[j];
   int64_t last = std::min(first + kPiece, k), count = (last - first + kStepColumns - 1) / kStepColumns;
   if (!decoder.block())
-    return ifActive(j, [&] { return canonicalSteps(j, b.i32(first), count, false); }, count);
-  // Behind the same blocks, rows of fewer than 16 are as far apart as those.
-  bool narrow = decoder.restColumns(true) != decoder.restColumns(false);
-  auto whole = [&] {
+    return ifActive(j, [&] { return canonicalSteps(j, b.i32(first), count); }, count);
+  auto load = [&] {
     Steps steps;
     int64_t column = first;
     for (; column + kNarrowColumns <= last; column += kNarrowColumns) {
@@ -133,20 +128,12 @@ Steps SlabKernel::restSteps(size_t j, int64_t first) {
                                  : decoder.loadNarrow(b, state.codes, state.tile, index);
       steps.append(decoder.sortBlock(b, requested, isBlock ? StepKind::Block : StepKind::Narrow));
     }
-    std::array<Value, 2> rows = product.restRows(b, state, signature.partial && !narrow);
+    std::array<Value, 2> rows = product.restRows(b, state);
     for (int64_t at = 0; column + at < last; at += kStepColumns)
       steps.push_back(decoder.canonicalStep(b, rows, state.tile, b.i32(at), restColumns(k)));
     return steps;
   };
-  if (!signature.partial || !narrow)
-    return ifActive(j, whole, count);
-  auto either = [&] {
-    Values all = b.choose(
-        state.tile.whole, [&] { return flatten(whole()); },
-        [&] { return flatten(canonicalSteps(j, b.i32(first), count, true)); });
-    return unflatten(all, count);
-  };
-  return ifActive(j, either, count);
+  return ifActive(j, load, count);
 }
 
 Values SlabKernel::addFactors(const Values &sums) {

@@ -63,8 +63,7 @@ protected:
   void finish(const Values &sums, Value shared);
 
 private:
-  /// Steps of canonical rows from column `first` of the weight on; `partial`: of a tile of fewer than 16 rows.
-  Steps canonicalSteps(size_t j, Value first, int64_t count, bool partial);
+  Steps canonicalSteps(size_t j, Value first, int64_t count);
   Steps ifActive(size_t j, llvm::function_ref<Steps()> load, int64_t count);
   void storeShared(const Values &sums, Value shared);
   Values allPartials(Value slots, int64_t each, size_t count);
