@@ -22,6 +22,7 @@
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/CPU/Step.h"
 #include "skim/Target/GPU/Emit.h"
+#include "skim/Target/GPU/Linear.h"
 #include "skim/Target/GPU/SimulatorLibrary.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
@@ -97,6 +98,7 @@ private:
   bool tune(const std::string &weights);
   bool allocate();
   bool chooseFormat();
+  Error checkKernels();
   bool quantize(const std::string &weights);
   Expected<CalibrationFiles> calibrationFiles();
   bool describe();
@@ -415,6 +417,28 @@ void Build::reportPlan() {
   report.otherBytes = planned.others;
 }
 
+/// What devices have no kernels for shall not show after hours of quantizing.
+Error Build::checkKernels() {
+  Error error = Error::success();
+  module->walk([&](LinearOp linear) {
+    auto term = linear->getAttrOfType<WeightEncoding>(kEncodingAttr);
+    if (error || !term)
+      return;
+    auto type = cast<RankedTensorType>(linear.getWeight().getType());
+    LinearCall call;
+    call.k = type.getDimSize(1);
+    bool isPlain = options.mode.empty() || options.mode == "f32" || isa<DenseAttr>(Attribute(term));
+    call.mode = isPlain ? "f16" : options.mode;
+    LinearPanel panel;
+    panel.term = term;
+    panel.n = type.getDimSize(0);
+    panel.weights.resize(getComponents(term, type.getShape()).size());
+    call.panels.push_back(std::move(panel));
+    error = device::checkLinear(call);
+  });
+  return error;
+}
+
 bool Build::quantize(const std::string &weights) {
   return runPasses(*module, [&](OpPassManager &manager) {
     QuantizePhaseOptions quantize;
@@ -575,6 +599,8 @@ bool Build::import() {
     stop = true;
     return false;
   }
+  if (!devices.empty() && fails(checkKernels()))
+    return false;
   // Without a package the weights lie beside the IR that names them.
   std::string weights = work ? work->file("weights.safetensors")
                              : folderOf(options.output) + "/" +
@@ -709,6 +735,8 @@ bool Build::run() {
     Expected<TargetInfo> target = parseCPUTarget(name);
     if (!target)
       return !fails(target.takeError());
+    if (options.mode == "a8")
+      return !fails(fail("no kernel", "activation mode a8", "f32 or bf16", "a8", "a8 runs on GPUs"));
     targets.push_back(std::move(*target));
   }
   if (!options.compileTo || options.compileTo == Phase::Package) {

@@ -52,6 +52,25 @@ struct Piece {
 };
 using Pieces = std::vector<Piece>;
 
+Error checkLeaf(WeightEncoding leaf, int64_t k) {
+  if (makeDecoder(leaf, {k, false}))
+    return Error::success();
+  return fail("no kernel", leaf.getShortName(), "an encoding with a decoder for GPUs", "");
+}
+
+Error checkByteLeaf(WeightEncoding leaf, int64_t k) {
+  std::unique_ptr<Decoder> decoder = makeDecoder(leaf, {k, false, true});
+  if (!decoder || !decoder->hasBytes())
+    return fail("no kernel for activations a8", leaf.getShortName(), "values that are integers of 8 bits", "others");
+  if (int64_t group = decoder->group(); group != 0 && group < k && group % kStepColumns != 0)
+    return fail("no kernel for activations a8", leaf.getShortName(), "groups of multiples of 32 columns",
+                std::to_string(group));
+  if (packedColumns(k) > kMostByteColumns)
+    return fail("no kernel for activations a8", leaf.getShortName(),
+                "at most " + std::to_string(kMostByteColumns) + " columns", std::to_string(k));
+  return Error::success();
+}
+
 class Planner {
 public:
   Planner(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module, const GPUTarget &target,
@@ -61,12 +80,6 @@ public:
 
   Error run() {
     LinearPieces parts = takeApart(call);
-    for (const LinearPiece &piece : parts.pieces)
-      if (Error error = a8 ? checkByteLeaf(piece.leaf) : checkLeaf(piece.leaf))
-        return error;
-    for (const LowRankPair &pair : parts.pairs)
-      if (Error error = checkLeaf(pair.factors))
-        return error;
     one = m == 1 && fitsOne(call.k);
     beside = one && standBeside(parts);
     if (!a8 && target.hasWgmma() && m >= kWideRows && isWide(parts))
@@ -119,25 +132,6 @@ private:
   llvm::SmallMapVector<int64_t, std::pair<LaunchArgument, LaunchArgument>, 4> bytes; // the same as bytes, with scales
   SmallVector<LaunchArgument> products;                                              // t of each pair
   std::vector<First> firsts;
-
-  Error checkLeaf(WeightEncoding leaf) {
-    if (makeDecoder(leaf, {call.k, bf16}))
-      return Error::success();
-    return fail("no kernel", leaf.getShortName(), "an encoding with a decoder for GPUs", "");
-  }
-
-  Error checkByteLeaf(WeightEncoding leaf) {
-    std::unique_ptr<Decoder> decoder = makeDecoder(leaf, {call.k, false, true});
-    if (!decoder || !decoder->hasBytes())
-      return fail("no kernel for activations a8", leaf.getShortName(), "values that are integers of 8 bits", "others");
-    if (int64_t group = decoder->group(); group != 0 && group < call.k && group % kStepColumns != 0)
-      return fail("no kernel for activations a8", leaf.getShortName(), "groups of multiples of 32 columns",
-                  std::to_string(group));
-    if (packedColumns(call.k) > kMostByteColumns)
-      return fail("no kernel for activations a8", leaf.getShortName(),
-                  "at most " + std::to_string(kMostByteColumns) + " columns", std::to_string(call.k));
-    return Error::success();
-  }
 
   /// Whether bits of one row of x are multiplied with bits of codes. Of more than four memory binds either way.
   bool isBinary(WeightEncoding leaf) const {
@@ -411,8 +405,7 @@ private:
     int64_t before = makesT ? kFirstCounters : 0; // counters
     if (wide && most <= kMostCounters) {
       shape.splits = splitsOf(shared, spans, shape.k, 256, 128 << 10, 1);
-    } else if (!few && most <= kMostCounters && (shape.tiles == 1 || pieces.size() <= 2)) {
-      // With two tiles a warp and arguments of more than two pieces ptxas would spill.
+    } else if (!few && most <= kMostCounters) {
       shape.splits = splitsOf(shared, spans, shape.k, 128, manyPartials(shape) * 4, shape.xTiles <= 2 ? kAlone : 1);
     } else if (few && most + before <= kMostCounters) {
       // As many blocks as fill the device, if there is so much to share.
@@ -689,11 +682,24 @@ private:
 };
 } // namespace
 
+Error device::checkLinear(const LinearCall &call) {
+  if (call.mode != "f16" && call.mode != "bf16" && call.mode != "a8")
+    return fail("no kernel", "activation mode " + call.mode, "f16, bf16 or a8", call.mode);
+  LinearPieces parts = takeApart(call);
+  for (const LinearPiece &piece : parts.pieces)
+    if (Error error = call.mode == "a8" ? checkByteLeaf(piece.leaf, call.k) : checkLeaf(piece.leaf, call.k))
+      return error;
+  for (const LowRankPair &pair : parts.pairs)
+    if (Error error = checkLeaf(pair.factors, call.k))
+      return error;
+  return Error::success();
+}
+
 Expected<LinearPlan> device::emitLinear(OpBuilder &builder, Location loc, mlir::gpu::GPUModuleOp module,
                                         const GPUTarget &target, const LinearCall &call, int64_t m,
                                         const RowSource *source, const LinearFamily *family) {
-  if (call.mode != "f16" && call.mode != "bf16" && call.mode != "a8")
-    return fail("no kernel", "activation mode " + call.mode, "f16, bf16 or a8", call.mode);
+  if (Error error = checkLinear(call))
+    return error;
   OpBuilder::InsertionGuard guard(builder);
   PlainRows rows;
   Planner planner(builder, loc, module, target, call, m, source ? *source : rows, family);

@@ -101,8 +101,8 @@ LinearFamilies::Shape LinearFamilies::shapeOf(const LinearCall &call, const Line
 }
 
 const LinearFamilies::Member *LinearFamilies::memberOf(const Shape &shape, const Kinds &kinds) const {
-  auto found = llvm::find_if(
-      members, [&](const Member &member) { return member.shape == shape && member.kinds == kinds; });
+  auto found =
+      llvm::find_if(members, [&](const Member &member) { return member.shape == shape && member.kinds == kinds; });
   return found == members.end() ? nullptr : &*found;
 }
 

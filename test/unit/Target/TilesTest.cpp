@@ -3,8 +3,8 @@
 #include "skim/Target/GPU/Tiles.h"
 #include "skim/Skim/SkimDialect.h"
 
-#include <gtest/gtest.h>
 #include <bit>
+#include <gtest/gtest.h>
 #include <numeric>
 #include <random>
 
@@ -47,9 +47,8 @@ TEST(Tiles, AreInvertible) {
           EXPECT_EQ(back, rowsOfCodes);
           // Nothing but the bits that there are.
           auto ones = [](const Bytes &bytes) {
-            return std::accumulate(bytes.begin(), bytes.end(), 0, [](int sum, uint8_t byte) {
-              return sum + std::popcount(byte);
-            });
+            return std::accumulate(bytes.begin(), bytes.end(), 0,
+                                   [](int sum, uint8_t byte) { return sum + std::popcount(byte); });
           };
           EXPECT_EQ(ones(packed), ones(rowsOfCodes));
           if (kind == TiledComponent::Codes && bits > 2 && rows >= 16 && columns > 64)

@@ -60,6 +60,9 @@ struct LinearPlan {
   int64_t counters = 0;
 };
 
+/// Fails on modes and terms that have no kernel. The numbers of weights need not be known.
+Error checkLinear(const LinearCall &call);
+
 /// Plans y (+)= x·Wᵀ for `m` rows of x and emits, in `module`, the kernels that are
 /// not there yet; any number of rows up to m may be given to the launches. Modes
 /// are `f16` and `bf16`: x and decoded weights are rounded to it, sums are in f32;
@@ -68,7 +71,7 @@ struct LinearPlan {
 /// multiplies the first factors of low-rank pairs beside it if it can; more rows
 /// are packed before, by a launch that may do both.
 /// Its launches have the pieces of all of `family`, that of the call, and kernels in common with them.
-/// Fails on other modes and on terms that have no kernel.
+/// Fails where checkLinear() does.
 Expected<LinearPlan> emitLinear(mlir::OpBuilder &builder, mlir::Location loc, mlir::gpu::GPUModuleOp module,
                                 const GPUTarget &target, const LinearCall &call, int64_t m,
                                 const RowSource *source = nullptr, const LinearFamily *family = nullptr);

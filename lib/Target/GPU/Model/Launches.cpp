@@ -57,8 +57,7 @@ Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTa
   sim::Address counters = zeros("counters", std::max<int64_t>(plan->counters, 1) * 4);
   std::vector<sim::Address> weights;
   for (auto [component, tiles] : llvm::zip(components, tiledComponents(term, {n, k})))
-    weights.push_back(
-        zeros("weight " + component.name, tiles.bytes(static_cast<int64_t>(component.getBits() / 8))));
+    weights.push_back(zeros("weight " + component.name, tiles.bytes(static_cast<int64_t>(component.getBits() / 8))));
   if (!room)
     return fail("too large to model", std::to_string(n) + "x" + std::to_string(k), "room for it in the address space");
   ModelledLaunches all;

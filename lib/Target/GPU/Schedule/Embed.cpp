@@ -20,10 +20,8 @@ constexpr int64_t kThreads = 128, kUnits = kThreads / 4;
 
 class EmbedKernel {
 public:
-  EmbedKernel(DeviceBuilder &b, WeightEncoding leaf, const Decoder &decoder, bool bf16, int64_t k,
-              ValueRange arguments)
-      : b(b), leaf(leaf), decoder(decoder), bf16(bf16), k(k),
-        components(arguments.drop_front(2)) {
+  EmbedKernel(DeviceBuilder &b, WeightEncoding leaf, const Decoder &decoder, bool bf16, int64_t k, ValueRange arguments)
+      : b(b), leaf(leaf), decoder(decoder), bf16(bf16), k(k), components(arguments.drop_front(2)) {
     Value token = b.load(b.i32(), b.element(arguments[0], b.zeroExtend(b.blockX(), b.i64()), b.i32()));
     y = b.element(arguments[1], b.mul(b.zeroExtend(b.blockX(), b.i64()), k), b.f32());
     Value inTile = b.andWord(token, kTileRows - 1);

@@ -120,6 +120,7 @@ private:
       slots = b.offset(slots, b.mul(b.zeroExtend(tile, b.i64()), splits * kFewPartials * 4));
     // A lane has one row and one row of x.
     outputs([&](Value row, Value token, Value output) {
+      ResultRow to = splits > 1 ? ResultRow() : resultOf(row);
       Value lane = b.add(b.mul(b.andWord(row, 7), 4), b.shrWord(token, 1));
       Value part = b.add(b.mul(b.shrWord(row, 3), 2), b.andWord(token, 1));
       Value from = b.offset(parts, b.mul(b.add(b.mul(part, kPartWords), lane), 4));
@@ -131,7 +132,7 @@ private:
       if (splits > 1)
         b.store(sum, b.offset(slots, b.add(b.mul(b.blockY(), kFewPartials * 4), b.mul(output, 4))));
       else
-        put(row, token, sum);
+        storeResult(b, signature, arguments, to, token, sum);
     });
     if (splits == 1)
       return;
@@ -144,6 +145,7 @@ private:
     b.when(b.equal(b.load(b.i32(), parts), last), [&] {
       b.fence();
       outputs([&](Value row, Value token, Value output) {
+        ResultRow to = resultOf(row);
         Value from = b.offset(slots, b.mul(output, 4));
         // All are requested before the first is used.
         Values partials;
@@ -152,15 +154,15 @@ private:
         Value sum = partials[0];
         for (Value partial : ArrayRef(partials).drop_front())
           sum = b.add(sum, partial);
-        put(row, token, sum);
+        storeResult(b, signature, arguments, to, token, sum);
       });
       // As it was, for the next launch.
       b.when(first, [&] { b.store(b.i32(0), counter); });
     });
   }
 
-  void put(Value row, Value token, Value sum) {
-    storeResult(b, signature, arguments, b.add(b.mul(arguments.block, kTileRows), row), token, sum);
+  ResultRow resultOf(Value row) {
+    return resultRow(b, signature, arguments, b.add(b.mul(arguments.block, kTileRows), row));
   }
 };
 } // namespace

@@ -259,27 +259,35 @@ std::string device::getOrCreateKernel(
   return name;
 }
 
-void device::storeResult(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &k, Value weightRow,
-                         Value xRow, Value value) {
-  if (signature.a8)
-    value = b.mul(value, k.xScale ? k.xScale : b.readOnly(b.f32(), b.element(k.xScales, xRow, b.f32())));
-  Value column = weightRow;
+ResultRow device::resultRow(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &k,
+                            Value weightRow) {
+  ResultRow row;
+  row.column = weightRow;
   if (signature.permutation) {
-    column = b.readOnly(signature.permutation, b.element(k.permutation, weightRow, signature.permutation));
+    row.column = b.readOnly(signature.permutation, b.element(k.permutation, weightRow, signature.permutation));
     if (signature.permutation.isInteger(16))
-      column = b.zeroExtend(column, b.i32());
+      row.column = b.zeroExtend(row.column, b.i32());
   }
   if (signature.biased)
-    value = b.add(value, b.readOnly(b.f32(), b.element(k.bias, column, b.f32())));
+    row.bias = b.readOnly(b.f32(), b.element(k.bias, row.column, b.f32()));
+  return row;
+}
+
+void device::storeResult(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &k,
+                         const ResultRow &row, Value xRow, Value value) {
+  if (signature.a8)
+    value = b.mul(value, k.xScale ? k.xScale : b.readOnly(b.f32(), b.element(k.xScales, xRow, b.f32())));
+  if (row.bias)
+    value = b.add(value, row.bias);
   Value index =
-      b.add(b.mul(b.zeroExtend(xRow, b.i64()), b.zeroExtend(k.yStride, b.i64())), b.zeroExtend(column, b.i64()));
+      b.add(b.mul(b.zeroExtend(xRow, b.i64()), b.zeroExtend(k.yStride, b.i64())), b.zeroExtend(row.column, b.i64()));
   if (signature.halves) {
     Type half = signature.bf16 ? b.bf16() : b.f16();
     return b.store(narrowed(b, value, half), b.element(k.y, index, half));
   }
   Value at = b.element(k.y, index, b.f32());
   if (signature.epilogue == LinearEpilogue::Add || signature.onto)
-    value = b.add(b.load(b.f32(), at), value);
+    value = b.add(row.before ? row.before : b.load(b.f32(), at), value);
   if (signature.epilogue == LinearEpilogue::Gate)
     value = b.mul(b.silu(b.readOnly(b.f32(), b.element(k.gate, index, b.f32()))), value);
   b.store(value, at);

@@ -63,6 +63,7 @@ public:
     if (signature.splits > 1)
       workers.index = b.add(b.mul(b.blockY(), warps), warp);
     Values requested = columns.requestFirst(workers, active);
+    requestResult();
     x = b.offset(arguments.shared, sumBytes(signature));
     makeX();
     columns.finishRequest();
@@ -93,6 +94,7 @@ private:
   Value thread, lane, warp, place; // the warp's number among its tile's, the tile's in the block
   Value tile, active;              // whether there is one, or null: always
   Value x;
+  ResultRow result; // of the lane's row of the tile, if anything is read for it
 
   Type half() { return signature.bf16 ? b.bf16() : b.f16(); }
   Values ifActive(llvm::function_ref<Values()> make) {
@@ -146,12 +148,46 @@ private:
     return more;
   }
 
-  /// A lane's row of the tile: the warps' sums of it.
-  void outputs(llvm::function_ref<void(Value row)> body) {
+  /// A lane's row of the tile, and whether it has one.
+  std::pair<Value, Value> ownRow() {
     Value row = b.andWord(thread, static_cast<uint32_t>(32 * warps - 1));
     Value inside = b.less(row, signature.partial ? columns.tile().rows : b.i32(kTileRows));
     inside = b.bitAnd(inside, b.less(b.i32(0), arguments.m));
-    b.when(active ? b.bitAnd(active, inside) : inside, [&] { body(row); });
+    return {row, active ? b.bitAnd(active, inside) : inside};
+  }
+  /// What is read for the lane's result is on its way while products are made.
+  void requestResult() {
+    bool adds = signature.epilogue == LinearEpilogue::Add;
+    if (!signature.permutation && !signature.biased && !adds)
+      return;
+    auto [row, inside] = ownRow();
+    Value weightRow = b.add(b.mul(tile, kTileRows), row);
+    Values found = b.choose(
+        inside,
+        [&] {
+          ResultRow own = resultRow(b, signature, arguments, weightRow);
+          Values values = {own.column};
+          if (own.bias)
+            values.push_back(own.bias);
+          if (adds)
+            values.push_back(b.load(b.f32(), b.element(arguments.y, b.zeroExtend(own.column, b.i64()), b.f32())));
+          return values;
+        },
+        [&] {
+          Values none = {b.i32(0)};
+          none.append(signature.biased + adds, b.f32(0));
+          return none;
+        });
+    result.column = found[0];
+    if (signature.biased)
+      result.bias = found[1];
+    if (adds)
+      result.before = found.back();
+  }
+  /// The warps' sums of the lane's row.
+  void outputs(llvm::function_ref<void(Value row)> body) {
+    auto [row, inside] = ownRow();
+    b.when(inside, [&, row = row] { body(row); });
   }
 
   /// Sums of the warps to y. The first column of a product is that of lanes 4g.
@@ -211,7 +247,9 @@ private:
   }
 
   void put(Value row, Value sum) {
-    storeResult(b, signature, arguments, b.add(b.mul(tile, kTileRows), row), b.i32(0), sum);
+    if (!result.column)
+      result.column = b.add(b.mul(tile, kTileRows), row);
+    storeResult(b, signature, arguments, result, b.i32(0), sum);
   }
 };
 } // namespace

@@ -412,9 +412,18 @@ mlir::Value narrowed(DeviceBuilder &b, mlir::Value x, mlir::Type half);
 KernelBuilder::Values packColumns(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> x, mlir::Value alpha,
                                   mlir::Value column, int64_t k, mlir::Type half);
 
-/// Writes a value to y: bias, permutation, residual, gate. i32 indices.
+/// What becomes of products with a row of the weight.
+struct ResultRow {
+  mlir::Value column; // of y, i32
+  mlir::Value bias;   // f32, or null
+  mlir::Value before; // what y has there before, if that is known already; else null
+};
+/// `weightRow` is i32, one that there is.
+ResultRow resultRow(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments,
+                    mlir::Value weightRow);
+/// Writes a value to y: bias, residual, gate. `xRow` is i32.
 void storeResult(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments,
-                 mlir::Value weightRow, mlir::Value xRow, mlir::Value value);
+                 const ResultRow &row, mlir::Value xRow, mlir::Value value);
 
 } // namespace skim::device
 

@@ -243,6 +243,9 @@ void SlabKernel::storeTile(size_t j, ArrayRef<Value> sums, Value others) {
   Value g = b.shrWord(state.tile.lane, 2);
   int64_t slot = 32 * signature.warps * 4;
   b.when(active[j], [&] {
+    std::array<ResultRow, 2> to;
+    for (int64_t h = 0; h < 2; ++h)
+      to[h] = resultRow(b, signature, arguments, state.tile.row[h]);
     Values more;
     for (int64_t tile = 0; tile < signature.xTiles; ++tile) {
       // Four eights of rows are requested together; for all of them registers are too few.
@@ -257,7 +260,7 @@ void SlabKernel::storeTile(size_t j, ArrayRef<Value> sums, Value others) {
               Value sum = sums[static_cast<size_t>(4 * tile + 2 * h + c)];
               if (others)
                 sum = b.add(sum, more[static_cast<size_t>(4 * (tile % 4) + 2 * h + c)]);
-              storeResult(b, signature, arguments, state.tile.row[h], xRow, sum);
+              storeResult(b, signature, arguments, to[h], xRow, sum);
             };
             if (signature.partial)
               b.when(b.less(b.add(g, 8 * h), state.tile.rows), one);

@@ -121,7 +121,8 @@ Error StepGenerator::lowerLinear(LinearOp first) {
 
 Error StepGenerator::launchLinear(Operation *op, const LinearCall &call, const RowSource *source,
                                   ArrayRef<StepArgument> x, const View &y, bool gathered) {
-  Expected<LinearPlan> plan = emitLinear(place.builder, op->getLoc(), place.module, target, call, m, source, families.find(call));
+  Expected<LinearPlan> plan =
+      emitLinear(place.builder, op->getLoc(), place.module, target, call, m, source, families.find(call));
   if (!plan)
     return plan.takeError();
   int scratch = plan->scratchBytes ? addBuffer(plan->scratchBytes) : -1;

@@ -4,8 +4,8 @@
 
 #include "Kernels.h"
 #include "skim/Support/Json.h"
-#include "skim/Target/GPU/LinearFamily.h"
 #include "skim/Target/GPU/Linear.h"
+#include "skim/Target/GPU/LinearFamily.h"
 #include "skim/Target/GPU/Step.h"
 
 namespace skim::device {
