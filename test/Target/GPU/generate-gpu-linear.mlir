@@ -23,7 +23,7 @@
 // MANY: kernel = @many_k3_k512_f16_w8_x16
 // A term's parts: two pieces of one launch that write through the permutation, on the same packed x.
 // CHECK: skim.linear
-// CHECK-SAME: grid = array<i64: 3, 1, 1>, kernel = @one_k2_rows16_scaled_n1_k3_rows16_scaled_n1_k512_f16_w2
+// CHECK-SAME: grid = array<i64: 3, 1, 1>, kernel = @one_k2_rows16_scaled_partial_n1_k3_rows16_scaled_partial_n1_k512_f16_w2
 // CHECK-NOT: kernel = @one
 // FEW: skim.linear
 // FEW-SAME: kernel = @pack_k512_f16_scaled
