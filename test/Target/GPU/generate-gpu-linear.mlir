@@ -27,7 +27,7 @@
 // CHECK-NOT: kernel = @one
 // FEW: skim.linear
 // FEW-SAME: kernel = @pack_k512_f16_scaled
-// FEW-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k2_rows16_n1_k3_rows16_n1_k512_f16_w2
+// FEW-SAME: grid = array<i64: 3, 1, 1>, kernel = @few_k2_rows16_partial_n1_k3_rows16_partial_n1_k512_f16_w2
 // FEW-NOT: kernel = @few
 // A low-rank part: of one row all is one launch, three blocks and four that multiply A; of more, x is packed where A
 // multiplies it, B is part of the sums.
