@@ -2,6 +2,8 @@
 #ifndef SKIM_LIB_PIPELINES_BUDGET_H
 #define SKIM_LIB_PIPELINES_BUDGET_H
 
+#include "mlir/IR/BuiltinOps.h"
+
 #include <string>
 #include <vector>
 
@@ -10,6 +12,9 @@ namespace skim {
 /// The single formats that `rtn`, `gptq`, `awq` and `kmeans` choose among for a
 /// budget.
 std::vector<std::string> singleFormats(const std::string &method);
+
+/// Bytes that fill up the last tiles of rows where a GPU maps the weights that the module plans (`skim.encoding`).
+uint64_t fillingBytes(mlir::ModuleOp module);
 
 } // namespace skim
 

@@ -24,6 +24,7 @@
 #include "skim/Target/GPU/Emit.h"
 #include "skim/Target/GPU/Linear.h"
 #include "skim/Target/GPU/SimulatorLibrary.h"
+#include "skim/Target/GPU/Tiles.h"
 #include "skim/Transforms/AssignEncodings.h"
 #include "skim/Transforms/AssignModes.h"
 #include "llvm/Support/FileSystem.h"
@@ -278,6 +279,8 @@ bool Build::chooseFormat() {
     if (!runPasses(*copy, [&](OpPassManager &manager) { buildAllocatePipeline(manager, tried); }))
       return false;
     PlannedBytes bytes = plannedBytes(*copy);
+    if (!devices.empty())
+      bytes.others += fillingBytes(*copy);
     bool fits = given.size ? bytes.total() <= given.size : bytes.bits() <= given.bits;
     if (fits && (!best || bytes.linears > best->first.linears))
       best = {bytes, format};
@@ -383,9 +386,27 @@ bool Build::allocate() {
   files = std::move(*found);
   if (options.allocate.spends() && !options.method.empty() && options.method != "skim")
     return chooseFormat();
-  return runPasses(*module, [&](OpPassManager &manager) {
-    buildAllocatePipeline(manager, options.allocate, files, options.recordProgress);
-  });
+  AllocateOptions allocate = options.allocate;
+  if (!devices.empty())
+    allocate.tile = kTileRows;
+  auto run = [&](ModuleOp on) {
+    return runPasses(
+        on, [&](OpPassManager &manager) { buildAllocatePipeline(manager, allocate, files, options.recordProgress); });
+  };
+  if (!allocate.size || devices.empty())
+    return run(*module);
+  // A size is of what a target maps: there, last tiles are filled up.
+  while (true) {
+    OwningOpRef<ModuleOp> copy = module->clone();
+    if (!run(*copy))
+      return false;
+    uint64_t mapped = plannedBytes(*copy).total() + fillingBytes(*copy);
+    if (mapped <= options.allocate.size) {
+      module = std::move(copy);
+      return true;
+    }
+    allocate.size -= std::min(mapped - options.allocate.size, allocate.size - 1);
+  }
 }
 
 void Build::reportPlan() {

@@ -97,6 +97,7 @@ void skim::buildAllocatePipeline(OpPassManager &manager, const AllocateOptions &
     spend.mixing = options.mixing;
     spend.scaling = options.scaling;
     spend.allTerms = options.allTerms;
+    spend.tile = options.tile;
     manager.addPass(createAllocateBits(spend, std::move(progress)));
   }
   addFences(manager);

@@ -460,6 +460,27 @@ private:
 
 } // namespace
 
+void LayerAllocation::count(const AllocationFamily &given) {
+  bytes = given.fixedBytes;
+  error = 0;
+  mixed = false;
+  for (size_t n = 0; n < widths.size(); ++n) {
+    bytes += given.rowBytes[widths[n]];
+    error += given.errors[n * given.widths() + widths[n]];
+    mixed |= widths[n] != widths[0];
+  }
+  bytes += mixed ? given.mixedBytes : 0;
+}
+
+void Allocation::count() {
+  bytes = 0;
+  error = 0;
+  for (const LayerAllocation &layer : layers) {
+    bytes += layer.bytes;
+    error += layer.error;
+  }
+}
+
 Allocation Allocator::Model::describe(const std::vector<Point> &chosen) const {
   Allocation result;
   result.layers.resize(layers.size());
@@ -477,20 +498,11 @@ Allocation Allocator::Model::describe(const std::vector<Point> &chosen) const {
         LayerAllocation &layer = result.layers[index];
         layer.family = chosen[u].family;
         layer.widths = widths;
-        layer.bytes = given.fixedBytes;
-        for (size_t n = 0; n < widths.size(); ++n) {
-          layer.bytes += given.rowBytes[widths[n]];
-          layer.error += given.errors[n * given.widths() + widths[n]];
-          layer.mixed |= widths[n] != widths[0];
-        }
-        layer.bytes += layer.mixed ? given.mixedBytes : 0;
+        layer.count(given);
       }
     }
   }
-  for (const LayerAllocation &layer : result.layers) {
-    result.bytes += layer.bytes;
-    result.error += layer.error;
-  }
+  result.count();
   return result;
 }
 
@@ -581,6 +593,7 @@ Expected<Allocation> Allocator::allocate(uint64_t budget) const {
     }
   }
   Allocation result = model->describe(state.chosen);
+  result.slope = next < steps.size() ? steps[next].slope : 0;
   result.errorBound = std::min(bound, result.error);
   return result;
 }

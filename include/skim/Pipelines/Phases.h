@@ -50,6 +50,8 @@ struct AllocateOptions {
   bool asPublished = false, mixing = true, scaling = false;
   /// All row terms beside codebooks (RowTerms.h); the head in the budget of bytes, unless `head` names its term.
   bool allTerms = false, openHead = false;
+  /// Rows of a width come so many at once, but for those of the least: kernels for GPUs take kTileRows.
+  unsigned tile = 1;
 
   /// Whether skim-allocate-bits has something to decide.
   bool spends() const { return bits > 0 || size > 0; }

@@ -92,6 +92,9 @@ struct LayerAllocation {
   double error = 0;
   /// Whether more than one width is in use, so that the permutation is stored.
   bool mixed = false;
+
+  /// Bytes, error and `mixed` of the widths in this family.
+  void count(const AllocationFamily &given);
 };
 
 struct Allocation {
@@ -101,6 +104,11 @@ struct Allocation {
   /// What no allocation of that many bytes can be below (the convex hull's
   /// error there): how far from the optimum this can be at most.
   double errorBound = 0;
+  /// Error that the next byte would save.
+  double slope = 0;
+
+  /// Bytes and error of the layers.
+  void count();
 };
 
 struct ParetoPoint {
@@ -145,6 +153,12 @@ private:
   Allocator(std::shared_ptr<const Model> model);
   std::shared_ptr<const Model> model;
 };
+
+/// Rows of each width of a layer in whole tiles, for kernels that take `tile` rows at once: all but those of the width
+/// of fewest bytes in use, which has what is left. Widths are settled from the widest down: rows that fill its last
+/// tile come, or those in it go, whichever costs less where a byte is worth `slope`. Bytes may become more or fewer.
+/// Layers choose alone.
+void moveToTiles(std::span<const AllocationLayer> layers, size_t tile, Allocation &allocation);
 
 /// Allocator for one budget: over the rows of a whole model (one family a
 /// layer), over terms (families of one row), or both.

@@ -53,6 +53,7 @@ def AllocateBits : Pass<"skim-allocate-bits", "::mlir::ModuleOp"> {
     Option<"mixing", "mixing", "bool", "true", "rows of one matrix may differ in width">,
     Option<"scaling", "scaling", "bool", "false", "a scaling vector over the columns of each linear">,
     Option<"allTerms", "all-terms", "bool", "false", "rows may have other terms than codebooks">,
+    Option<"tile", "tile", "unsigned", "1", "rows of a width come so many at once, but for the least (not as-published)">,
     Option<"modelHash", "model-hash", "std::string", "\"\"", "of the model that the statistics must belong to">,
     Option<"threads", "threads", "unsigned", "0", "threads (0: all; the result does not depend on it)">,
   ];

@@ -370,18 +370,26 @@ Expected<Allocation> AllocateBitsPass::spend() {
   if (!pareto.empty())
     if (Error error = writePareto(*allocator))
       return error;
-  // A family pays for all its shared tables; what some layers do not use of them is spent again.
-  Expected<Allocation> best = allocator->allocate(*left);
-  for (int attempt = 0; best && attempt < 8; ++attempt) {
-    const uint64_t unused = unusedTables(*best);
-    Expected<Allocation> other = allocator->allocate(*left + unused);
-    if (!other || other->bytes - unusedTables(*other) > *left || !(other->error < best->error))
+  // A family pays for all its shared tables; what some layers do not use of them is spent again, and so is what whole
+  // tiles save; what they cost is taken back.
+  std::optional<Allocation> best;
+  const int64_t least = allocator->minimumBytes();
+  int64_t given = *left;
+  for (int attempt = 0; attempt < 9 || !best; ++attempt) {
+    Expected<Allocation> tried = allocator->allocate(std::max(given, least));
+    if (!tried)
+      return tried;
+    if (tile > 1)
+      moveToTiles(problem, tile, *tried);
+    tried->bytes -= unusedTables(*tried);
+    const int64_t over = static_cast<int64_t>(tried->bytes) - static_cast<int64_t>(*left);
+    if (over <= 0 && best && !(tried->error < best->error))
       break;
-    best = std::move(other);
+    if (over <= 0)
+      best = std::move(*tried);
+    given -= attempt < 9 ? over : over << std::min(attempt - 8, 20);
   }
-  if (best)
-    best->bytes -= unusedTables(*best);
-  return best;
+  return std::move(*best);
 }
 
 /// Bytes of tables that were paid for but have no rows.

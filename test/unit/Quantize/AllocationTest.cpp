@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <functional>
+#include <map>
 #include <random>
 
 using namespace skim;
@@ -459,5 +460,42 @@ TEST(Allocation, MeetsBudgetsOfWholeModels) {
       EXPECT_GT(curve[i].bytes, curve[i - 1].bytes);
       EXPECT_LT(curve[i].error, curve[i - 1].error);
     }
+  }
+}
+
+TEST(Allocation, MovesRowsToWholeTiles) {
+  TestModel model = manyRows(false);
+  const size_t widths = model.layers[0].families[0].widths();
+  // Rows that no tiles divide, and fewer than a tile has.
+  for (size_t rows : {41, 9})
+    model.layers.push_back(
+        {"few",
+         {model.family(model.layers[0].families[0].rowBytes, fallingErrors(rows, widths, true, 3), 5, 2 * rows)}});
+  auto allocator = Allocator::create(model.layers);
+  ASSERT_TRUE(allocator);
+  const size_t tile = 16;
+  for (double share : {0.05, 0.2, 0.5, 0.8}) {
+    const uint64_t least = allocator->minimumBytes(), range = allocator->maximumBytes() - least;
+    auto allocation = allocator->allocate(least + uint64_t(double(range) * share));
+    ASSERT_TRUE(allocation) << allocation.message();
+    Allocation tiled = *allocation;
+    moveToTiles(model.layers, tile, tiled);
+    tiled.errorBound = 0;
+    expectConsistent(model, tiled, UINT64_MAX);
+    EXPECT_NE(tiled.layers[0].widths, allocation->layers[0].widths);
+    for (size_t i = 0; i < model.layers.size(); ++i) {
+      const std::vector<uint64_t> &rowBytes = model.layers[i].families[tiled.layers[i].family].rowBytes;
+      std::map<uint64_t, size_t> counts; // by bytes of a row
+      for (uint8_t width : tiled.layers[i].widths)
+        ++counts[rowBytes[width]];
+      EXPECT_EQ(counts.begin()->second % tile, tiled.layers[i].widths.size() % tile) << model.layers[i].name;
+      for (auto it = std::next(counts.begin()); it != counts.end(); ++it)
+        EXPECT_EQ(it->second % tile, 0u) << model.layers[i].name;
+    }
+    // It costs little: beside what the same bytes can be without tiles.
+    auto free = allocator->allocate(tiled.bytes);
+    ASSERT_TRUE(free) << free.message();
+    EXPECT_GE(tiled.error, free->errorBound);
+    EXPECT_LE(tiled.error, 1.03 * free->error) << share;
   }
 }
