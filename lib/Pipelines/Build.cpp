@@ -719,7 +719,8 @@ Error Build::readTargets(const JsonCursor &manifest) {
         return layouts.takeError();
       stored = std::move(*layouts);
     }
-    if (!options.onlyTargets && !llvm::is_contained(options.targets, name)) {
+    auto isMade = [&](const auto &made) { return made.name == name; };
+    if (!options.onlyTargets && llvm::none_of(targets, isMade) && llvm::none_of(devices, isMade)) {
       storedInUse |= common;
       kept.push_back(std::move(target));
     }

@@ -2,7 +2,7 @@
 #ifndef SKIM_TOOLS_GPUCHECK_CHECK_H
 #define SKIM_TOOLS_GPUCHECK_CHECK_H
 
-#include "skim/Runtime/Cuda.h"
+#include "Cuda/Blas.h"
 #include "skim/Support/Json.h"
 
 #include <memory>
@@ -95,22 +95,8 @@ Expected<double> timeGraph(cuda::Context &context, const std::function<Error()> 
 /// not more than `nodes` and at least two.
 uint64_t copiesFor(const cuda::DeviceInfo &device, uint64_t bytes, int nodes);
 
-/// cuBLAS, if this machine has it ($SKIM_CUBLAS names another library): y = x·Wᵀ in f16 with f32 sums.
-class Blas {
-public:
-  /// Null: there is none, and `note` says so.
-  static std::unique_ptr<Blas> load(std::shared_ptr<cuda::Context> context, std::string &note);
-  ~Blas();
-  /// Microseconds of a product as Cases::time has them.
-  Expected<double> time(int64_t n, int64_t k, int64_t rows, int nodes);
-
-private:
-  Blas() = default;
-  struct Functions;
-  std::shared_ptr<cuda::Context> context;
-  std::unique_ptr<Functions> functions;
-  void *handle = nullptr;
-};
+/// Microseconds of cuBLAS for y = x·Wᵀ in f16, measured as Cases::time does.
+Expected<double> timeBlas(cuda::Blas &blas, cuda::Context &context, int64_t n, int64_t k, int64_t rows, int nodes);
 
 /// Greedy tokens and logits of every package in FOLDER/packages against a CPU's; an entry for each.
 Expected<Json> checkPackages(const std::string &folder, int device);
@@ -134,7 +120,8 @@ private:
 };
 
 /// Adds to the timed linears and the step what stands beside them: limit, cuBLAS, prediction. `blas` may be null.
-Error addComparisons(Json &kernels, Json &step, const Cases &cases, const Bandwidth &bandwidth, Blas *blas, int nodes);
+Error addComparisons(Json &kernels, Json &step, const Cases &cases, const Bandwidth &bandwidth, cuda::Blas *blas,
+                     cuda::Context &context, int nodes);
 /// The table of both.
 void printTable(const Json &kernels, const Json &step);
 

@@ -121,9 +121,13 @@ static Error run(const std::string &folder, int device, const std::string &outpu
   if (!token)
     return token.takeError();
   std::string note;
-  std::unique_ptr<Blas> blas = Blas::load(context, note);
+  std::unique_ptr<cuda::Blas> blas;
+  if (Expected<std::unique_ptr<cuda::Blas>> loaded = cuda::Blas::load(context))
+    blas = std::move(*loaded);
+  else
+    note = "no comparison with cuBLAS: " + loaded.message();
   result["cublas"] = blas ? Json("present") : Json(note);
-  if (Error error = addComparisons(*times, *token, **cases, *bandwidth, blas.get(), kNodes))
+  if (Error error = addComparisons(*times, *token, **cases, *bandwidth, blas.get(), *context, kNodes))
     return error;
   printTable(*times, *token);
   if (!note.empty())

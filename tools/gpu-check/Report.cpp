@@ -26,13 +26,13 @@ static void addLimit(Json &one, double bytes, const Bandwidth &bandwidth) {
   one["fraction_of_limit"] = limit / one["microseconds"].get<double>();
 }
 
-Error gpucheck::addComparisons(Json &kernels, Json &step, const Cases &cases, const Bandwidth &bandwidth, Blas *blas,
-                               int nodes) {
+Error gpucheck::addComparisons(Json &kernels, Json &step, const Cases &cases, const Bandwidth &bandwidth,
+                               cuda::Blas *blas, cuda::Context &context, int nodes) {
   std::map<std::array<int64_t, 3>, double> peers;
   auto timePeer = [&](int64_t n, int64_t k, int64_t rows) -> Expected<double> {
     auto [entry, isNew] = peers.try_emplace({n, k, rows}, 0);
     if (isNew) {
-      Expected<double> time = blas->time(n, k, rows, nodes);
+      Expected<double> time = timeBlas(*blas, context, n, k, rows, nodes);
       if (!time)
         return time.takeError();
       entry->second = *time;

@@ -15,6 +15,9 @@
 // `weight` number `value`, `tokens`, `start`, `count`, `wanted`, `caches`,
 // `capacity` (the pointers of skim_step_args), `rows`, `wanted_rows`, `length`
 // and `number` (i32).
+// A launch with "library": "cublas" instead of kernel, grid and threads is y (+)= x·Wᵀ of all rows (or the wanted
+// ones), { "shape": [n, k], "type": "f16" or "bf16", "add": bool }: W [n, k] and x [rows, k] of that type, y f32; its
+// arguments are W, x, y and the elements between rows of y (`number`).
 // Scratch memory is zero before the first step: launches count blocks in its first
 // bytes and leave these as they were, so steps and recorded graphs follow each other.
 // `sampling` follows a step of which each sequence wants its last row, in order.
@@ -33,6 +36,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -64,8 +68,14 @@ struct LaunchList {
     Source source;
     int64_t value, offset;
   };
+  /// Of a library: y (+)= x·Wᵀ.
+  struct Product {
+    int64_t n, k;
+    bool bf16, add;
+  };
   struct Launch {
     std::string kernel;
+    std::optional<Product> product; ///< instead of a kernel; arguments: W, x, y, stride of y
     std::array<int64_t, 3> grid;
     uint32_t threads, shared;
     bool wanted;
@@ -86,6 +96,8 @@ struct LaunchList {
                                     const std::function<bool(const std::string &)> &hasKernel);
   /// The variant for so many rows; fails if there are too many.
   Expected<const Variant *> choose(int64_t rows) const;
+  /// Whether a launch is a library's.
+  bool hasProducts() const;
 };
 
 /// What an argument is in a step: pointers and numbers by their sources.
@@ -98,6 +110,8 @@ struct LaunchValues {
   static bool isPointer(LaunchList::Source source) { return source < LaunchList::Source::Rows; }
   /// An address, or a number whose low 32 bits count.
   uint64_t of(const LaunchList::Argument &argument) const;
+  /// Rows of a product; 0: it is left out.
+  int64_t productRows(const LaunchList::Launch &launch) const;
   /// Blocks; x = 0: the launch is left out.
   std::array<uint32_t, 3> grid(const LaunchList::Launch &launch) const;
 };

@@ -35,12 +35,15 @@ public:
   std::function<Error(Module &, Device &, const std::string &kernel, const LaunchShape &,
                       const std::vector<Argument> &)>
       runner;
+  /// The same for products of a library; called with the rows.
+  std::function<Error(const LaunchList::Product &, int64_t rows)> productRunner;
 
 private:
   SimulatedStep() = default;
   /// Both kinds of steps; no states: logits go to args.logits.
   Error step(const skim_step_args &args, std::span<SampleState> states, int32_t *chosen);
   Error launch(std::span<const LaunchList::Launch> launches, const LaunchValues &values);
+  Error multiply(const LaunchList::Launch &launch, const LaunchValues &values);
 
   LaunchList list;
   std::unique_ptr<Module> kernels;

@@ -61,6 +61,12 @@ Expected<std::unique_ptr<DeviceStep>> CudaStep::create(std::shared_ptr<Context> 
   step->module = std::move(*module);
   if (Error error = step->findKernels())
     return error;
+  if (step->list.hasProducts()) {
+    Expected<std::unique_ptr<Blas>> blas = Blas::load(step->context);
+    if (!blas)
+      return blas.takeError();
+    step->blas = std::move(*blas);
+  }
   uint64_t bytes = 0;
   for (const DeviceWeight &weight : code.weights) {
     step->weightAddresses.push_back(bytes);
@@ -118,6 +124,8 @@ CudaStep::~CudaStep() {
 
 Error CudaStep::findKernels() {
   auto find = [&](const LaunchList::Launch &launch) -> Error {
+    if (launch.product)
+      return Error::success();
     Expected<Function> function = module->function(launch.kernel, launch.shared);
     if (!function)
       return function.takeError();
@@ -214,6 +222,20 @@ void CudaStep::describe(const skim_step_args &args, std::span<const SampleState>
 Error CudaStep::launch(std::span<const LaunchList::Launch> launches, const LaunchValues &values) {
   std::vector<uint64_t> arguments;
   for (const LaunchList::Launch &one : launches) {
+    if (one.product) {
+      auto at = [&](size_t i) { return values.of(one.arguments[i]); };
+      if (int64_t rows = values.productRows(one))
+        if (Error error = blas->multiply({.n = one.product->n,
+                                          .k = one.product->k,
+                                          .rows = rows,
+                                          .stride = static_cast<int64_t>(at(3)),
+                                          .bf16 = one.product->bf16,
+                                          .add = one.product->add,
+                                          .floats = true},
+                                         at(0), at(1), at(2)))
+          return error;
+      continue;
+    }
     std::array<uint32_t, 3> grid = values.grid(one);
     if (grid[0] == 0)
       continue;

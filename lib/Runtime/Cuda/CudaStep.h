@@ -2,6 +2,7 @@
 #ifndef SKIM_LIB_RUNTIME_CUDA_CUDASTEP_H
 #define SKIM_LIB_RUNTIME_CUDA_CUDASTEP_H
 
+#include "Blas.h"
 #include "skim/Runtime/Cuda.h"
 
 #include <list>
@@ -69,6 +70,7 @@ private:
   std::shared_ptr<Context> context;
   LaunchList list;
   std::unique_ptr<Module> module;
+  std::unique_ptr<Blas> blas; // null where no launch is a library's
   std::map<std::string, Function, std::less<>> functions;
   int64_t maxRows, vocabulary = 0;
 

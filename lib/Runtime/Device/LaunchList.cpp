@@ -60,8 +60,35 @@ struct Parser {
     launch.arguments.push_back({source, number, offset});
   }
 
+  void product(const JsonCursor &value, LaunchList::Launch &launch) {
+    std::string library = take(value.string("library")), type = take(value.string("type"));
+    std::vector<JsonCursor> shape = elements(value, "shape");
+    if (error)
+      return;
+    if (library != "cublas" || (type != "f16" && type != "bf16") || shape.size() != 2) {
+      error = value.mismatch("a product of cublas, of f16 or bf16, and its two extents");
+      return;
+    }
+    int64_t n = take(shape[0].integer(1, INT32_MAX)), k = take(shape[1].integer(1, INT32_MAX));
+    launch.product = LaunchList::Product{n, k, type == "bf16", take(value.booleanOr("add", false))};
+    launch.wanted = take(value.booleanOr("wanted", false));
+    launch.threads = launch.shared = 0;
+    launch.grid = {0, 1, 1};
+    for (const JsonCursor &element : elements(value, "arguments"))
+      argument(element, launch);
+    auto isNumber = [&](size_t i) { return launch.arguments[i].source == LaunchList::Source::Number; };
+    if (!error && (launch.arguments.size() != 4 || isNumber(0) || isNumber(1) || isNumber(2) || !isNumber(3) ||
+                   launch.arguments[3].value < n))
+      error = value.mismatch("two factors, a result and the elements between its rows");
+  }
+
   void launch(const JsonCursor &value, std::vector<LaunchList::Launch> &launches) {
     LaunchList::Launch launch;
+    if (value.find("library")) {
+      product(value, launch);
+      launches.push_back(std::move(launch));
+      return;
+    }
     launch.kernel = take(value.string("kernel"));
     launch.threads = static_cast<uint32_t>(take(value.integer("threads", 1, 1024)));
     launch.shared = static_cast<uint32_t>(take(value.integerOr("shared", 0, 0, 1 << 20)));
@@ -149,6 +176,15 @@ uint64_t LaunchValues::of(const LaunchList::Argument &argument) const {
     return pointers[static_cast<size_t>(argument.source)] + static_cast<uint64_t>(argument.offset);
   }
 }
+
+bool LaunchList::hasProducts() const {
+  return std::any_of(variants.begin(), variants.end(), [](const Variant &variant) {
+    return std::any_of(variant.launches.begin(), variant.launches.end(),
+                       [](const Launch &launch) { return launch.product.has_value(); });
+  });
+}
+
+int64_t LaunchValues::productRows(const LaunchList::Launch &launch) const { return launch.wanted ? wantedRows : rows; }
 
 std::array<uint32_t, 3> LaunchValues::grid(const LaunchList::Launch &launch) const {
   auto [x, y, z] = launch.grid;

@@ -27,14 +27,16 @@ std::vector<std::string> skim::gpuChips() {
 }
 
 Expected<GPUTarget> skim::parseGPUTarget(llvm::StringRef name) {
-  auto [kind, chipName] = name.split(':');
+  auto [kind, rest] = name.split(':');
+  llvm::StringRef chipName = rest;
+  bool library = chipName.consume_back("+cublas");
   if (kind == "nvidia" || kind == "nvidia-sim")
     for (const Chip &chip : kChips)
       if (chipName == chip.name || (chipName.empty() && chip.sm == 80))
-        return GPUTarget{name.str(), chip.name,           chip.sm, chip.multiprocessors, chip.cacheOfMemory,
-                         chip.ptx,   kind == "nvidia-sim"};
+        return GPUTarget{name.str(),           chip.name, chip.sm, chip.multiprocessors, chip.cacheOfMemory, chip.ptx,
+                         kind == "nvidia-sim", library};
   std::string known;
   for (const Chip &chip : kChips)
     known += (known.empty() ? "nvidia:" : ", nvidia:") + std::string(chip.name);
-  return fail("unknown target", "", "one of " + known + " (or nvidia-sim:…)", name.str());
+  return fail("unknown target", "", "one of " + known + " (or nvidia-sim:…; with +cublas behind it)", name.str());
 }

@@ -23,6 +23,12 @@ constexpr int64_t kWarpsToFill = 16;
 /// Rows of x from which on `wide` is used.
 constexpr int64_t kWideRows = 65;
 
+/// Rows of x from which on a library multiplies, where the target has one: fewer do not pay for decoding. And the most
+/// bytes that decoded weights may take.
+constexpr int64_t kLibraryRows = 256;
+constexpr int64_t kMostDecoded = int64_t(512) << 20;
+constexpr int64_t kDecodeWarps = 8;
+
 /// By how much longer a block of `many` takes if it is alone and memory binds.
 constexpr double kAlone = 1.1;
 /// Of few rows: by how much their time in the second level of cache has to exceed that in memory, and bytes of x for
@@ -82,9 +88,14 @@ public:
     LinearPieces parts = takeApart(call);
     one = m == 1 && fitsOne(call.k);
     beside = one && standBeside(parts);
-    if (!a8 && target.hasWgmma() && m >= kWideRows && isWide(parts))
+    bool byLibrary = isForLibrary(parts);
+    if (!byLibrary && !a8 && target.hasWgmma() && m >= kWideRows && isWide(parts))
       layout = PackedLayout::Matrices;
     packAll(parts);
+    if (byLibrary) {
+      multiplyByLibrary(parts);
+      return Error::success();
+    }
     Pieces pieces, behind;
     if (family)
       pieces = piecesOfFamily(parts);
@@ -339,10 +350,60 @@ private:
     return piece;
   }
 
-  /// Launches of the pieces, with `forms` such that pack x on the way, with `makeX` such that make it themselves; else
-  /// it lies packed `as` that.
-  void launch(ArrayRef<Piece> pieces, ArrayRef<LaunchArgument> forms, bool makeX, PackedLayout as) {
-    // Those of one launch agree in k and epilogue; equal ones stand together.
+  /// Whether all is one product that a library knows: one x, no more than sums.
+  bool isForLibrary(const LinearPieces &parts) const {
+    int64_t n = 0;
+    for (const LinearPanel &panel : call.panels)
+      n += panel.n;
+    return target.library && !a8 && m >= kLibraryRows && parts.pairs.empty() && call.epilogue != LinearEpilogue::Gate &&
+           n * packedColumns(call.k) * 2 <= kMostDecoded && llvm::all_of(parts.pieces, [&](const LinearPiece &piece) {
+             return piece.bias < 0 && piece.alpha == parts.pieces.front().alpha;
+           });
+  }
+
+  /// The panels' weights decoded, one behind the other as their columns of y are, and multiplied.
+  void multiplyByLibrary(const LinearPieces &parts) {
+    int64_t n = 0, k = packedColumns(call.k);
+    for (const LinearPanel &panel : call.panels)
+      n = std::max(n, panel.yColumn + panel.n);
+    LaunchArgument decoded = allocate(n * k * 2), x = packed.lookup(parts.pieces.front().alpha);
+    Pieces pieces = family ? piecesOfFamily(parts) : Pieces();
+    for (const LinearPiece &piece : parts.pieces)
+      if (!family)
+        pieces.push_back(pieceOf(piece));
+    for (Piece &piece : pieces) {
+      piece.signature.epilogue = LinearEpilogue::Store;
+      piece.signature.warps = kDecodeWarps;
+      piece.y = {LaunchArgument::Scratch, 0, decoded.offset + piece.y.offset / 4 * k * 2};
+      piece.yStride = constant(k);
+    }
+    for (const Pieces &group : groupsOf(pieces)) {
+      LaunchSignature launch;
+      LinearLaunch planned;
+      planned.threads = 32 * kDecodeWarps;
+      planned.arguments = {{LaunchArgument::Rows}};
+      int64_t blocks = 0;
+      for (const Piece &piece : group) {
+        launch.pieces.push_back(piece.signature);
+        if (&piece != &group.front())
+          planned.arguments.push_back(constant(blocks));
+        addArguments(piece, planned.arguments, true);
+        blocks += (piece.n + kTileRows - 1) / kTileRows;
+      }
+      if (!blocks)
+        continue;
+      planned.kernel = getOrCreateKernel(builder, loc, module, launch, "decode", 16, emitDecodeKernel);
+      planned.grid = {blocks, 1, 1};
+      plan.launches.push_back(planned);
+    }
+    LinearLaunch product;
+    product.product = LibraryProduct{n, k, bf16, call.epilogue == LinearEpilogue::Add};
+    product.arguments = {decoded, x, {LaunchArgument::Y}, {LaunchArgument::Stride}};
+    plan.launches.push_back(product);
+  }
+
+  /// Pieces of a launch agree in k and epilogue; equal ones stand together.
+  static std::vector<Pieces> groupsOf(ArrayRef<Piece> pieces) {
     std::vector<Pieces> groups;
     for (const Piece &piece : pieces) {
       auto group = llvm::find_if(groups, [&](const Pieces &some) {
@@ -358,7 +419,13 @@ private:
           llvm::find_if(llvm::reverse(*group), [&](const Piece &other) { return other.signature == piece.signature; });
       group->insert(equal.base() == group->begin() ? group->end() : equal.base(), piece);
     }
-    for (Pieces &group : groups) {
+    return groups;
+  }
+
+  /// Launches of the pieces, with `forms` such that pack x on the way, with `makeX` such that make it themselves; else
+  /// it lies packed `as` that.
+  void launch(ArrayRef<Piece> pieces, ArrayRef<LaunchArgument> forms, bool makeX, PackedLayout as) {
+    for (Pieces &group : groupsOf(pieces)) {
       launchGroup(group, forms, makeX, as == PackedLayout::Matrices);
       forms = {};
     }

@@ -1,16 +1,16 @@
-// The functions of cuBLAS that gpu-check calls. A product writes its whole output, in the stream that was set, and so
-// into the graph that is recorded; what it is given is checked, for f16 and sums in f32. Numbers are cublas_api.h's.
+// The functions of cuBLAS that we call. A product is made in the stream that was set, and so goes into the graph that
+// is recorded; what it is given is checked: halves, sums in f32. Numbers are cublas_api.h's and library_types.h's.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <dlfcn.h>
 
 namespace {
-constexpr int kSuccess = 0, kInvalidValue = 7, kExecutionFailed = 13, kF16 = 2, kComputeF32 = 68;
+constexpr int kSuccess = 0, kInvalidValue = 7, kExecutionFailed = 13, kF32 = 0, kF16 = 2, kBF16 = 14, kComputeF32 = 68;
 struct Handle {
   void *stream = nullptr, *workspace = nullptr;
 };
-using Fill = int (*)(uint64_t, unsigned char, size_t, void *);
+using Product = int (*)(uint64_t, uint64_t, uint64_t, int, int, int, int, bool, bool, float, void *);
 } // namespace
 
 extern "C" {
@@ -34,13 +34,17 @@ int cublasGemmEx(void *handle, int transA, int transB, int m, int n, int k, cons
                  int strideA, const void *b, int typeB, int strideB, const void *beta, void *c, int typeC, int strideC,
                  int compute, int) {
   Handle &state = *static_cast<Handle *>(handle);
-  bool halves = typeA == kF16 && typeB == kF16 && typeC == kF16 && compute == kComputeF32;
-  bool strides = strideA >= (transA ? k : m) && strideB >= (transB ? n : k) && strideC == m;
-  if (!state.stream || !state.workspace || !halves || !strides || !alpha || !beta || !a || !b || !c)
+  bool types = (typeA == kF16 || typeA == kBF16) && typeB == typeA && (typeC == kF32 || typeC == kF16);
+  bool strides = transA && !transB && strideA == k && strideB == k && strideC >= m;
+  if (!state.stream || !state.workspace || !types || compute != kComputeF32 || !strides || !alpha || !beta || !a ||
+      !b || !c || *static_cast<const float *>(alpha) != 1)
     return kInvalidValue;
   void *driver = ::dlopen(std::getenv("SKIM_CUDA_DRIVER"), RTLD_NOW | RTLD_LOCAL);
-  auto fill = driver ? reinterpret_cast<Fill>(::dlsym(driver, "cuMemsetD8Async")) : nullptr;
-  size_t bytes = size_t(m) * size_t(n) * 2;
-  return fill && fill(reinterpret_cast<uint64_t>(c), 0x3C, bytes, state.stream) == 0 ? kSuccess : kExecutionFailed;
+  auto product = driver ? reinterpret_cast<Product>(::dlsym(driver, "cuFakeProduct")) : nullptr;
+  auto address = [](const void *pointer) { return reinterpret_cast<uint64_t>(pointer); };
+  return product && product(address(a), address(b), address(c), m, n, k, strideC, typeA == kBF16, typeC == kF32,
+                            *static_cast<const float *>(beta), state.stream) == 0
+             ? kSuccess
+             : kExecutionFailed;
 }
 }

@@ -22,6 +22,8 @@ struct GPUTarget {
   std::string features;       // for LLVM: the oldest PTX that has the chip, so that old drivers take it
   /// True for nvidia-sim: kernels run on the host.
   bool simulated = false;
+  /// Of many rows weights are decoded and cuBLAS multiplies: who runs the code needs it.
+  bool library = false;
 
   /// True if a warpgroup can multiply with A in registers (`sm_90a` alone).
   bool hasWgmma() const { return chip == "sm_90a"; }
@@ -32,7 +34,8 @@ struct GPUTarget {
 /// The chips that there are, oldest first.
 std::vector<std::string> gpuChips();
 
-/// `nvidia:sm_80` or `nvidia-sim:sm_80`; without a chip sm_80. Fails on others, naming those that there are.
+/// `nvidia:sm_80` or `nvidia-sim:sm_80`; without a chip sm_80; with `+cublas` behind it `library`. Fails on others,
+/// naming those that there are.
 Expected<GPUTarget> parseGPUTarget(llvm::StringRef name);
 
 } // namespace skim

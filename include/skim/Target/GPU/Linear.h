@@ -10,6 +10,7 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 
 #include <array>
+#include <optional>
 
 namespace skim::device {
 
@@ -31,8 +32,15 @@ struct LaunchArgument {
   int64_t value = 0, offset = 0;
 };
 
+/// A product of cuBLAS: y (+)= x·Wᵀ with f32 sums, W [n, k] and x [rows, k] of halves, k apart.
+struct LibraryProduct {
+  int64_t n, k;
+  bool bf16, add;
+};
+
 struct LinearLaunch {
   std::string kernel;
+  std::optional<LibraryProduct> product;   // instead of a kernel; arguments: W, x, y, the elements between rows of y
   std::array<int64_t, 3> grid = {1, 1, 1}; // y = −n: a block for each n rows of x
   int64_t threads = 32;                    // of a block, in one dimension
   llvm::SmallVector<LaunchArgument> arguments;
@@ -67,7 +75,7 @@ Error checkLinear(const LinearCall &call);
 /// not there yet; any number of rows up to m may be given to the launches. Modes
 /// are `f16` and `bf16`: x and decoded weights are rounded to it, sums are in f32;
 /// and `a8`: rows of x are rounded to bytes, weights are integers (docs/gpu.md).
-/// All panels are one launch, which makes one row of x of `source` by itself and
+/// All panels are one launch, which (but for targets with a library) makes one row of x of `source` by itself and
 /// multiplies the first factors of low-rank pairs beside it if it can; more rows
 /// are packed before, by a launch that may do both.
 /// Its launches have the pieces of all of `family`, that of the call, and kernels in common with them.

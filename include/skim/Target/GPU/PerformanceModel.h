@@ -32,6 +32,7 @@ struct DeviceFigures {
   double aluLanes, fmaLanes, xuLanes, fp64Lanes;  ///< integer and logic, f32, transcendental and conversions, f64
   double mmaProducts;                             ///< f16 or bf16 products, sums in f32, by mma.sync
   double wgmmaProducts;                           ///< the same by wgmma; 0: the chip has none
+  double libraryProducts;                         ///< that cuBLAS reaches: 75% of what the data sheet has (assumed)
   double memoryLatency, l2Latency, sharedLatency; ///< clocks
   double mmaLatency;                              ///< clocks of an m16n8k16 that waits for another
   double node;                                    ///< seconds from one kernel of a graph to the next that needs it

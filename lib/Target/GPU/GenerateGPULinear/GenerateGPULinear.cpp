@@ -48,11 +48,19 @@ public:
         return signalPassFailure();
       }
       SmallVector<Attribute> launches;
-      for (const device::LinearLaunch &launch : plan->launches)
+      for (const device::LinearLaunch &launch : plan->launches) {
+        if (launch.product) {
+          int64_t shape[] = {launch.product->n, launch.product->k};
+          launches.push_back(
+              builder.getDictionaryAttr({builder.getNamedAttr("library", builder.getStringAttr("cublas")),
+                                         builder.getNamedAttr("shape", builder.getDenseI64ArrayAttr(shape))}));
+          continue;
+        }
         launches.push_back(builder.getDictionaryAttr(
             {builder.getNamedAttr("kernel", FlatSymbolRefAttr::get(&getContext(), launch.kernel)),
              builder.getNamedAttr("grid", builder.getDenseI64ArrayAttr(launch.extents(rows))),
              builder.getNamedAttr("threads", builder.getI64IntegerAttr(launch.threads))}));
+      }
       linear->setAttr("skim.launches", builder.getArrayAttr(launches));
     }
   }

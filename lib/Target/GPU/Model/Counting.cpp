@@ -258,6 +258,26 @@ Expected<LaunchCosts> device::countLaunch(const CountedKernels &kernels, sim::Mo
   return costs;
 }
 
+void device::addProduct(ModelledLaunches &all, int64_t n, int64_t k, int64_t rows, const DeviceFigures &device) {
+  ModelledLaunch launch;
+  launch.costs.kernel = "cublas_n" + std::to_string(n) + "_k" + std::to_string(k);
+  launch.costs.blocks = device.multiprocessors;
+  auto halves = static_cast<double>(n * k + rows * k), products = static_cast<double>(n * k * rows);
+  launch.costs.l2Bytes = 2 * halves + static_cast<double>(4 * n * rows);
+  Prediction &time = launch.prediction;
+  double mma = products / (device.libraryProducts * static_cast<double>(device.multiprocessors) * device.clock);
+  // Decoded weights come from L2 as far as they fit.
+  double cached = std::min(2 * halves, device.l2Bytes);
+  double l2 = cached / device.l2Bandwidth + (2 * halves - cached) / device.readBandwidth();
+  time.resources[static_cast<size_t>(Bound::MMA)] = mma * 1e6;
+  time.resources[static_cast<size_t>(Bound::L2)] = l2 * 1e6;
+  time.bound = mma > l2 ? Bound::MMA : Bound::L2;
+  time.kernel = std::max(mma, l2) * 1e6;
+  time.microseconds = time.kernel + device.node * 1e6;
+  all.microseconds += time.microseconds;
+  all.launches.push_back(std::move(launch));
+}
+
 void device::addLaunch(ModelledLaunches &all, const LaunchCosts &costs, const DeviceFigures &device) {
   ModelledLaunch launch{costs, predict(device, costs)};
   all.microseconds += launch.prediction.microseconds;

@@ -51,6 +51,9 @@ private:
   uint64_t size;
 };
 
+/// Adds a library's product: y = x·Wᵀ of halves.
+void addProduct(ModelledLaunches &all, int64_t n, int64_t k, int64_t rows, const DeviceFigures &device);
+
 /// Puts a launch with others like it.
 void addLaunch(ModelledLaunches &all, const LaunchCosts &costs, const DeviceFigures &device);
 

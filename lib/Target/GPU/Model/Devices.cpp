@@ -32,6 +32,7 @@ using namespace skim::device;
 
 namespace {
 constexpr double kMega = 1 << 20, kGiga = 1e9, kTera = 1e12;
+constexpr double kOfLibrary = 0.75;
 
 DeviceFigures makeDevice(std::string key, std::string name, std::string chip, double bandwidth, double l2Bytes,
                          double l2Bandwidth, int64_t multiprocessors, double clock) {
@@ -54,7 +55,7 @@ DeviceFigures makeDevice(std::string key, std::string name, std::string chip, do
   d.xuLanes = 16;
   d.fp64Lanes = 64;
   d.mmaProducts = 1024;
-  d.wgmmaProducts = 0;
+  d.wgmmaProducts = d.libraryProducts = 0;
   d.memoryLatency = 600;
   d.l2Latency = 260;
   d.sharedLatency = 30;
@@ -105,12 +106,17 @@ std::vector<DeviceFigures> makeTable() {
   DeviceFigures b200 = makeDevice("b200", "B200", "sm_100", 8000 * kGiga, 126 * kMega, 10 * kTera, 148, 1.85 * kGiga);
   b200.memoryLatency = 750;
   b200.l2Latency = 300;
+  b200.libraryProducts = kOfLibrary * 4096; // by tcgen05, which only sm_100a has and no kernel of ours
   DeviceFigures rtx5090 = consumer(
       makeDevice("rtx5090", "RTX 5090", "sm_120", 1792 * kGiga, 96 * kMega, 7 * kTera, 170, 2.407 * kGiga), 24);
   rtx5090.aluLanes = 128;
   rtx5090.memoryLatency = 750;
   rtx5090.l2Latency = 290;
-  return {a100, rtx3090, rtx4090, l4, h100, h200, b200, rtx5090};
+  std::vector<DeviceFigures> all = {a100, rtx3090, rtx4090, l4, h100, h200, b200, rtx5090};
+  for (DeviceFigures &device : all)
+    if (!device.libraryProducts)
+      device.libraryProducts = kOfLibrary * (device.wgmmaProducts ? device.wgmmaProducts : device.mmaProducts);
+  return all;
 }
 } // namespace
 

@@ -39,7 +39,8 @@ Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTa
     return plan.takeError();
   llvm::StringSet<> used;
   for (const LinearLaunch &launch : plan->launches)
-    used.insert(launch.kernel);
+    if (!launch.product)
+      used.insert(launch.kernel);
   Expected<CountedKernels> compiled = compileKernels(*module, "kernels", used, target, options);
   if (!compiled)
     return compiled.takeError();
@@ -63,6 +64,10 @@ Expected<ModelledLaunches> device::modelLinear(MLIRContext &context, const GPUTa
   ModelledLaunches all;
   all.seconds = compiled->seconds;
   for (const LinearLaunch &launch : plan->launches) {
+    if (launch.product) {
+      addProduct(all, launch.product->n, launch.product->k, m, device);
+      continue;
+    }
     std::vector<sim::Argument> arguments;
     for (const LaunchArgument &argument : launch.arguments) {
       auto pointer = [&](sim::Address base) {
@@ -143,7 +148,8 @@ Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &ta
     if (variant["rows"].get<int64_t>() < rows)
       continue;
     for (const Json &launch : variant["launches"])
-      used.insert(launch["kernel"].get<std::string>());
+      if (launch.contains("kernel"))
+        used.insert(launch["kernel"].get<std::string>());
     Json only = Json::array({variant});
     (*launches)["variants"] = std::move(only);
     break;
@@ -208,6 +214,10 @@ Expected<ModelledLaunches> device::modelStep(ModuleOp model, const GPUTarget &ta
     if (!costs)
       return costs.takeError();
     addLaunch(all, *costs, device);
+    return Error::success();
+  };
+  (*step)->productRunner = [&](const LaunchList::Product &product, int64_t productRows) -> Error {
+    addProduct(all, product.n, product.k, productRows, device);
     return Error::success();
   };
   skim_step_args args = {};

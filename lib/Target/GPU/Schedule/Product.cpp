@@ -10,11 +10,12 @@ using namespace skim::device;
 
 using Values = KernelBuilder::Values;
 
-Product::Product(const KernelSignature &signature, bool inPlace)
+Product::Product(const KernelSignature &signature, bool inPlace, bool inPairs)
     : signature(signature), own(makeDecoder(signature.leaf, signature.decodeContext())), group(own->group()) {
   if (group >= signature.k)
     group = signature.k;
-  scaling = group == 0 || group == signature.k            ? Rows
+  scaling = inPairs && group != 0                         ? Pairs
+            : group == 0 || group == signature.k          ? Rows
             : group % kStepColumns                        ? Pairs
             : inPlace && !signature.a8 /* they are f32 */ ? Units
                                                           : Sums;

@@ -138,7 +138,8 @@ public:
 
   /// `inPlace`: groups' products go straight into the sums, which are kept in units of the last group's scale: half as
   /// many registers, for a division at each group. Where scales are by groups, they must be f16.
-  explicit Product(const KernelSignature &signature, bool inPlace = false);
+  /// `inPairs`: numbers() are wanted.
+  explicit Product(const KernelSignature &signature, bool inPlace = false, bool inPairs = false);
 
   const Decoder &decoder() const { return *own; }
   void setOne(Value one) { own->one = one; }
@@ -172,6 +173,11 @@ public:
   /// A step of the group, decoded: pairs of each row.
   std::array<Values, 2> pairs(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
                               const Group &group, const Decoder::Words &words, Value column) const;
+  /// The same times its scale, in halves. For `Pairs` (see Scaling).
+  std::array<Values, 2> numbers(DeviceBuilder &b, const KernelArguments &arguments, const State &state,
+                                const Decoder::Words &words, Value column) const {
+    return pairs(b, arguments, state, {}, words, column);
+  }
   /// Sums of a tile, and behind them their units, in units of other scales.
   void changeUnits(DeviceBuilder &b, llvm::MutableArrayRef<Value> sums, std::array<Value, 2> scales) const;
 
@@ -369,6 +375,11 @@ int64_t wideSharedBytes();
 bool fitsWide(const Decoder &decoder, int64_t k);
 /// Units in which blocks can share its columns.
 int64_t wideSpans(const Decoder &decoder, int64_t k);
+
+/// Rows of a weight as halves in memory, for a library: arguments.y is [n, yStride] of f16 or bf16, rows as y has its
+/// columns. A block takes a tile of rows and its warps the blocks of columns in turn; zeros or any number behind column
+/// k, up to a whole step.
+void emitDecodeKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments);
 
 /// How packed x lies.
 enum class PackedLayout {

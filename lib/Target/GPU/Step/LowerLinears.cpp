@@ -121,13 +121,15 @@ Error StepGenerator::lowerLinear(LinearOp first) {
 
 Error StepGenerator::launchLinear(Operation *op, const LinearCall &call, const RowSource *source,
                                   ArrayRef<StepArgument> x, const View &y, bool gathered) {
+  GPUTarget own = target;
+  own.library &= !gathered; // rows of logits are few, however many the step has
   Expected<LinearPlan> plan =
-      emitLinear(place.builder, op->getLoc(), place.module, target, call, m, source, families.find(call));
+      emitLinear(place.builder, op->getLoc(), place.module, own, call, m, source, families.find(call));
   if (!plan)
     return plan.takeError();
   int scratch = plan->scratchBytes ? addBuffer(plan->scratchBytes) : -1;
   for (const LinearLaunch &planned : plan->launches) {
-    StepLaunch launch{planned.kernel, planned.grid, planned.threads, gathered, {}};
+    StepLaunch launch{planned.kernel, planned.grid, planned.threads, gathered, {}, {}, planned.product};
     for (const LaunchArgument &argument : planned.arguments)
       switch (argument.kind) {
       case LaunchArgument::X:

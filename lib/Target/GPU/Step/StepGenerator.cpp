@@ -94,10 +94,14 @@ Json StepGenerator::json(int64_t &scratch) {
         item = {"number", argument.value, 0};
       arguments.push_back(std::move(item));
     }
-    Json item = {{"kernel", launch.kernel},
-                 {"grid", launch.grid},
-                 {"threads", launch.threads},
-                 {"arguments", std::move(arguments)}};
+    Json item = {{"arguments", std::move(arguments)}};
+    if (const auto &product = launch.product)
+      item.update({{"library", "cublas"},
+                   {"shape", {product->n, product->k}},
+                   {"type", product->bf16 ? "bf16" : "f16"},
+                   {"add", product->add}});
+    else
+      item.update({{"kernel", launch.kernel}, {"grid", launch.grid}, {"threads", launch.threads}});
     if (launch.gathered)
       item["wanted"] = true;
     if (launch.lengths.least > 1 || launch.lengths.most)

@@ -40,12 +40,13 @@ struct Lengths {
 };
 
 struct StepLaunch {
-  std::string kernel;
+  std::string kernel;          // empty: `product`
   std::array<int64_t, 3> grid; // x = 0: the rows; x = −n: of each sequence, n at a time; y = −n: all rows, n at a time
   int64_t threads;
   bool gathered; // rows are the wanted ones; left out where there are none
   llvm::SmallVector<StepArgument> arguments;
   Lengths lengths = {};
+  std::optional<LibraryProduct> product = {};
 };
 
 /// Rows that nobody needs in memory: the launch that packs them for linears makes them.
