@@ -193,8 +193,9 @@ static Error runCompile(const Options &options) { return ::build(options.build, 
 
 static void addCommon(CLI::App *command, Options &options) {
   command
-      ->add_option("--target", options.build.targets,
-                   "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu-sim:..., nvidia-sim:sm_80")
+      ->add_option(
+          "--target", options.build.targets,
+          "cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu-sim:..., nvidia:sm_90a, nvidia:sm_100+cublas, nvidia-sim:sm_80")
       ->capture_default_str();
   command->add_option("--layout", options.build.layout, "of the codes in the package: auto, rows or turned")
       ->check(CLI::IsMember({"auto", "rows", "turned"}))
