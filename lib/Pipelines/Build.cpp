@@ -99,11 +99,9 @@ private:
   bool tune(const std::string &weights);
   bool allocate();
   bool chooseFormat();
-  Error checkKernels();
   bool quantize(const std::string &weights);
   Expected<CalibrationFiles> calibrationFiles();
   bool describe();
-  void reportPlan();
   bool generate();
   bool generateDevices();
   /// A file of the package that is compiled, into the new one.
@@ -409,57 +407,6 @@ bool Build::allocate() {
   }
 }
 
-void Build::reportPlan() {
-  PlannedBytes planned = plannedBytes(*module);
-  llvm::DenseSet<Value> counted;
-  module->walk([&](Operation *op) {
-    auto linear = dyn_cast<LinearOp>(op);
-    auto embed = dyn_cast<EmbedOp>(op);
-    if (!linear && !embed)
-      return;
-    Value weight = linear ? linear.getWeight() : embed.getTable();
-    if (!counted.insert(weight).second)
-      return;
-    auto type = cast<RankedTensorType>(weight.getType());
-    auto term = op->getAttrOfType<WeightEncoding>(kEncodingAttr);
-    // Without a term it stays as the model has it.
-    uint64_t bytes = term ? getStoredBits(term, type.getShape()) / 8 : 0;
-    if (!term)
-      if (Operation *source = weight.getDefiningOp(); source && isStored(source))
-        bytes = plainBytes(source);
-    report.planned.push_back({(linear ? linear.getLayer() : embed.getLayer()).value_or("").str(),
-                              term ? term.getShortName() : formatName(type), type.getDimSize(0), type.getDimSize(1),
-                              bytes});
-    report.parameters += type.getNumElements();
-  });
-  report.bits = planned.bits();
-  report.bytes = planned.total();
-  report.linearBytes = planned.linears;
-  report.otherBytes = planned.others;
-}
-
-/// What devices have no kernels for shall not show after hours of quantizing.
-Error Build::checkKernels() {
-  Error error = Error::success();
-  module->walk([&](LinearOp linear) {
-    auto term = linear->getAttrOfType<WeightEncoding>(kEncodingAttr);
-    if (error || !term)
-      return;
-    auto type = cast<RankedTensorType>(linear.getWeight().getType());
-    LinearCall call;
-    call.k = type.getDimSize(1);
-    bool isPlain = options.mode.empty() || options.mode == "f32" || isa<DenseAttr>(Attribute(term));
-    call.mode = isPlain ? "f16" : options.mode;
-    LinearPanel panel;
-    panel.term = term;
-    panel.n = type.getDimSize(0);
-    panel.weights.resize(getComponents(term, type.getShape()).size());
-    call.panels.push_back(std::move(panel));
-    error = device::checkLinear(call);
-  });
-  return error;
-}
-
 bool Build::quantize(const std::string &weights) {
   return runPasses(*module, [&](OpPassManager &manager) {
     QuantizePhaseOptions quantize;
@@ -616,11 +563,11 @@ bool Build::import() {
   if (!allocate() || finishPhase(Phase::Allocate, *module))
     return false;
   if (options.dryRun) {
-    reportPlan();
+    reportPlan(*module, report);
     stop = true;
     return false;
   }
-  if (!devices.empty() && fails(checkKernels()))
+  if (!devices.empty() && fails(checkKernels(*module, options.mode)))
     return false;
   // Without a package the weights lie beside the IR that names them.
   std::string weights = work ? work->file("weights.safetensors")

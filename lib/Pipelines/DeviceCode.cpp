@@ -2,9 +2,12 @@
 
 #include "DeviceCode.h"
 
+#include "skim/Skim/SkimOps.h"
 #include "skim/Target/CPU/Emit.h"
 #include "skim/Target/CPU/Step.h"
 #include "skim/Target/GPU/Emit.h"
+#include "skim/Target/GPU/Linear.h"
+#include "skim/Transforms/AssignEncodings.h"
 
 #include <cstdio>
 
@@ -38,4 +41,25 @@ Error skim::emitKernels(ModuleOp code, const GPUTarget &target, const AtomicDire
   }
   files.cubin = folder + "/kernels.cubin";
   return writeFileAtomically(work.file(files.cubin), *cubin);
+}
+
+Error skim::checkKernels(ModuleOp module, StringRef mode) {
+  Error error = Error::success();
+  module.walk([&](LinearOp linear) {
+    auto term = linear->getAttrOfType<WeightEncoding>(kEncodingAttr);
+    if (error || !term)
+      return;
+    auto type = cast<RankedTensorType>(linear.getWeight().getType());
+    LinearCall call;
+    call.k = type.getDimSize(1);
+    bool isPlain = mode.empty() || mode == "f32" || isa<DenseAttr>(Attribute(term));
+    call.mode = isPlain ? "f16" : mode;
+    LinearPanel panel;
+    panel.term = term;
+    panel.n = type.getDimSize(0);
+    panel.weights.resize(getComponents(term, type.getShape()).size());
+    call.panels.push_back(std::move(panel));
+    error = device::checkLinear(call);
+  });
+  return error;
 }

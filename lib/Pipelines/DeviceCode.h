@@ -17,6 +17,10 @@ Expected<int64_t> emitSampler(mlir::MLIRContext &context, const TargetInfo &host
 Error emitKernels(mlir::ModuleOp code, const GPUTarget &target, const AtomicDirectory &work, const std::string &folder,
                   DeviceFiles &files);
 
+/// What devices have no kernels for shall not show after hours of quantizing: fails at the first linear of the plan
+/// (`skim.encoding`) that they cannot multiply in this mode ("": f32).
+Error checkKernels(mlir::ModuleOp module, llvm::StringRef mode);
+
 } // namespace skim
 
 #endif // SKIM_LIB_PIPELINES_DEVICECODE_H
