@@ -50,6 +50,17 @@ SmallVector<TiledComponent> skim::tiledComponents(WeightEncoding term, ArrayRef<
   return all;
 }
 
+int64_t skim::placeOf(CodeOrder order, int64_t j) {
+  switch (order) {
+  case CodeOrder::Adjacent:
+    return j;
+  case CodeOrder::Split:
+    return j / 2 + 4 * (j % 2);
+  case CodeOrder::Bytes:
+    return 2 * (j % 4) + j / 4;
+  }
+}
+
 std::pair<int64_t, int64_t> skim::placeOfBit(int64_t bits, int64_t s, int64_t p, int64_t b) {
   if (bits > 4) {
     if (b < 4)
@@ -91,7 +102,7 @@ int64_t placeInTile(const TiledComponent &c, int64_t row, int64_t column, int64_
     return 8 * (base + (2 * h + i) * 512 + lane * 16 + 2 * j) + b;
   if (c.bits == 32)
     return 8 * (base + (2 * (2 * h + i) + j / 4) * 512 + lane * 16 + 4 * (j % 4)) + b;
-  int64_t place = c.order == CodeOrder::Adjacent ? j : j / 2 + 4 * (j % 2);
+  int64_t place = placeOf(c.order, j);
   auto [word, bit] = placeOfBit(c.bits, narrow ? 2 * h + i : i % 4, place, b);
   int64_t byte = narrow ? word * 128 + lane * 4 : word * 512 + lane * 16 + (2 * (i / 4) + h) * 4;
   return 8 * (base + byte) + bit;

@@ -34,7 +34,7 @@ TEST(Tiles, AreInvertible) {
   for (auto kind : {TiledComponent::Codes, TiledComponent::Planes, TiledComponent::Groups})
     for (int64_t bits : {1, 2, 3, 4, 5, 6, 7, 8, 16, 32})
       for (auto [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {15, 37}, {16, 32}, {33, 130}, {48, 1163}})
-        for (auto order : {CodeOrder::Adjacent, CodeOrder::Split}) {
+        for (auto order : {CodeOrder::Adjacent, CodeOrder::Split, CodeOrder::Bytes}) {
           if ((kind == TiledComponent::Groups && bits % 8) || (kind == TiledComponent::Planes && bits > 8))
             continue;
           SCOPED_TRACE(testing::Message() << "kind " << kind << " bits " << bits << ", " << rows << "x" << columns);

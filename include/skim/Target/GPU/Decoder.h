@@ -150,6 +150,9 @@ protected:
   Values integersOf(DeviceBuilder &b, const Values &words, llvm::ArrayRef<Value> zeros, int64_t offset) const;
   /// Codes in order `split` as bytes: columns 0 … 3 and 4 … 7.
   Values codeBytes(DeviceBuilder &b, const Values &words) const;
+  /// A constant that the device's compiler takes for no constant: a logical operation takes one number that is part of
+  /// it, so that two of them are one where the other is in a register. (Of canonical rows nothing is as fast.)
+  Value inRegister(DeviceBuilder &b, uint32_t bits) const;
   /// An integer zero point (i32) for integerPairs.
   Value zeroPair(DeviceBuilder &b, Value integer, int64_t bits) const;
   /// The words of a step of canonical rows that lie otherwise than LSB first.
@@ -170,6 +173,10 @@ Decoder::Values registerTable(DeviceBuilder &b, llvm::ArrayRef<double> entries, 
 /// The numbers of eight codes in order `adjacent`, as four pairs; `one` as in Decoder.
 Decoder::Values lookUp(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits, mlir::Value codes,
                        mlir::Value one);
+
+/// The same of a table of at most four entries, (0, 1) and (2, 3), and of codes in order `bytes`: a permute finds a
+/// pair.
+Decoder::Values lookUpPairs(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, mlir::Value codes, mlir::Value one);
 
 /// Tables of bytes, four entries a word, and the entries of eight codes: columns 0 … 3 and 4 … 7.
 Decoder::Values lookUpBytes(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits, mlir::Value codes,

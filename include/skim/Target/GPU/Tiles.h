@@ -21,7 +21,8 @@
 //   b = 4: bits 4p … 4p + 3 of word s; b > 4: the lower four bits as for 4, the
 //   others as for b − 4 in the words behind.
 // p is the place of a lane's column j (0 … 7): j (`adjacent`: table lookups take
-// four neighbours), or ⌊j/2⌋ + 4(j mod 2) (`split`: pairs lie 16 bits apart).
+// four neighbours), ⌊j/2⌋ + 4(j mod 2) (`split`: pairs lie 16 bits apart), or
+// 2(j mod 4) + ⌊j/4⌋ (`bytes`: four neighbours lie in as many bytes).
 //
 // Floats of 16 and 32 bits: ⌊K/64⌋ blocks of 2 steps, units of 512 bytes: column
 // j of (h, i) at (2h + i)·512 + l·16 + 2j, with 32 bits at
@@ -45,7 +46,9 @@ namespace skim {
 inline constexpr int64_t kTileRows = 16, kBlockColumns = 256, kNarrowColumns = 64, kStepColumns = 32;
 
 /// Where a lane's eight columns of a step lie in a word of four bits each.
-enum class CodeOrder { Adjacent, Split };
+enum class CodeOrder { Adjacent, Split, Bytes };
+/// The place of the lane's column `j` (0 … 7).
+int64_t placeOf(CodeOrder order, int64_t j);
 
 /// What becomes of a component.
 struct TiledComponent {

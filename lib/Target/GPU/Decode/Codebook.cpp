@@ -18,7 +18,9 @@ public:
       : Decoder(context), attr(attr), entries(int64_t(1) << attr.getBits()), integers(attr.getTable().isInteger(8)) {}
 
   int64_t bits() const override { return attr.getBits(); }
-  CodeOrder order() const override { return inRegisters() ? CodeOrder::Adjacent : CodeOrder::Split; }
+  CodeOrder order() const override {
+    return byPairs() ? CodeOrder::Bytes : inRegisters() ? CodeOrder::Adjacent : CodeOrder::Split;
+  }
   int64_t group() const override { return integers ? context.k : 0; }
   SmallVector<TiledComponent> components(int64_t rows) const override {
     return layouts(rows, TiledComponent::Codes, {});
@@ -46,7 +48,7 @@ public:
   }
 
   Values beginRow(DeviceBuilder &b, const Values &requested) const override {
-    return inRegisters() && !context.bytes ? registerTable(b, requested) : requested;
+    return inRegisters() && !context.bytes && !byPairs() ? registerTable(b, requested) : requested;
   }
 
   Value scale(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half, Value) const override {
@@ -55,6 +57,8 @@ public:
   }
 
   Values pairs(DeviceBuilder &b, const Values &row, ArrayRef<Value>, const Values &words) const override {
+    if (byPairs())
+      return lookUpPairs(b, row, words[0], one);
     if (inRegisters())
       return lookUp(b, row, bits(), words[0], one);
     Values pairs;
@@ -88,6 +92,8 @@ private:
   bool integers;
 
   bool inRegisters() const { return attr.getBits() <= 4; }
+  /// Whether a permute reaches a whole table of halves. (Of bytes more can lie side by side.)
+  bool byPairs() const { return attr.getBits() <= 2 && !integers; }
   int64_t entryBytes() const { return integers ? 1 : 2; }
 
   Value read(DeviceBuilder &b, Value table, Value index) const {

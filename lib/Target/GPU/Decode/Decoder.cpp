@@ -192,7 +192,7 @@ Values Decoder::canonicalWords(DeviceBuilder &b, Value row, Value column, int64_
     int64_t width = std::min<int64_t>(4, bits() - low);
     Value word = b.i32(0);
     for (int64_t j = 0; j < 8; ++j) {
-      int64_t place = order() == CodeOrder::Adjacent ? j : j / 2 + 4 * (j % 2);
+      int64_t place = placeOf(order(), j);
       Value code = b.truncate(b.shr(string, b.i64(j * bits() + low)), b.i32());
       word = b.bitOr(word, b.shl(b.andWord(code, (1u << width) - 1), b.i32(4 * place)));
     }
@@ -249,6 +249,10 @@ Value device::subBytes(DeviceBuilder &b, Value a, Value zeros) {
 // q < 128. Eight bits in bf16 go in two parts of four.
 static bool inTwoParts(bool bf16, int64_t bits) { return bf16 && bits > 7; }
 
+Value Decoder::inRegister(DeviceBuilder &b, uint32_t bits) const {
+  return one && this->bits() ? b.mul(one, b.word(bits)) : b.word(bits);
+}
+
 Value Decoder::zeroPair(DeviceBuilder &b, Value integer, int64_t bits) const {
   if (inTwoParts(context.bf16, bits))
     return b.splatPair(b.intToF32(integer), b.bf16());
@@ -268,7 +272,7 @@ Values Decoder::integerPairs(DeviceBuilder &b, const Values &codes, int64_t bits
       pairs.push_back(b.fmaPairs(high, b.word(0x41804180), b.subPairs(low, zero, type), type)); // 16.0
       continue;
     }
-    pairs.push_back(b.subPairs(b.orWord(codes[p], context.bf16 ? 0x43004300 : 0x64006400), zero, type));
+    pairs.push_back(b.subPairs(b.bitOr(codes[p], inRegister(b, context.bf16 ? 0x43004300 : 0x64006400)), zero, type));
   }
   return pairs;
 }
@@ -280,13 +284,14 @@ Values Decoder::integersOf(DeviceBuilder &b, const Values &words, ArrayRef<Value
   // Codes four bits up are 1024 + 16q, a sixteenth of which is 64 + q.
   Values pairs;
   Type type = half(b);
+  Value mantissa = inRegister(b, 0x64006400);
   for (int64_t p = 0; p < 4; p += 2) {
     Value word = b.shrWord(words[0], 4 * p);
     auto zero = [&](int64_t i) { return zeros.empty() ? zeroPair(b, b.i32(offset), width) : zeros[i]; };
-    pairs.push_back(b.subPairs(b.orWord(b.andWord(word, 0x000f000f), 0x64006400), zero(p), type));
+    pairs.push_back(b.subPairs(b.bitOr(b.andWord(word, 0x000f000f), mantissa), zero(p), type));
     Value shift = b.fmaPairs(zero(p + 1), b.word(0xbc00bc00), b.word(0x63806380), type); // 960 − (1024 + z)
     pairs.push_back(
-        b.fmaPairs(b.orWord(b.andWord(word, 0x00f000f0), 0x64006400), b.word(0x2c002c00), shift, type)); // 1/16
+        b.fmaPairs(b.bitOr(b.andWord(word, 0x00f000f0), mantissa), b.word(0x2c002c00), shift, type)); // 1/16
   }
   return pairs;
 }
@@ -381,6 +386,18 @@ Values device::lookUp(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Val
     Value low = four(table.take_front(words)), high = four(table.drop_front(words));
     result.push_back(b.bytePermute(low, high, 0x5140));
     result.push_back(b.bytePermute(low, high, 0x7362));
+  }
+  return result;
+}
+
+Values device::lookUpPairs(DeviceBuilder &b, ArrayRef<Value> table, Value codes, Value one) {
+  Value positions = one ? b.mul(one, b.word(0x10101010)) : b.word(0x10101010), second = table[table.size() - 1];
+  Values result;
+  for (int64_t shift : {0, 4}) {
+    // Bytes 2c and 2c + 1 of the table, side by side: a product, which is none of the integer pipe's.
+    Value selector = b.add(b.mul(b.andWord(b.shrWord(codes, shift), 0x03030303), 0x22), positions);
+    for (bool upper : {false, true})
+      result.push_back(b.bytePermute(table[0], second, upper ? upperHalf(b, selector, one) : selector));
   }
   return result;
 }

@@ -258,8 +258,11 @@ public:
   Values requestFirst(const Workers &workers, Value wanted) const;
 
   const Tile &tile() const { return state.tile; }
-  /// Decoder::one.
-  void setOne(Value one) { product.setOne(one); }
+  /// Decoder::one, but for groups beside a low-rank pair, whose sums leave no register for constants.
+  void setOne(Value one) {
+    if (!signature.factors || product.scalesGoTo() != Product::Sums)
+      product.setOne(one);
+  }
   /// Blocks, narrow blocks and what is left, of K columns.
   static int64_t units(const Decoder &decoder, int64_t k);
   int64_t units() const { return units(product.decoder(), signature.k); }
