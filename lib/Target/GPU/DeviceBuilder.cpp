@@ -18,6 +18,7 @@ Type DeviceBuilder::globalPtr() { return LLVM::LLVMPointerType::get(builder.getC
 Type DeviceBuilder::sharedPtr() { return LLVM::LLVMPointerType::get(builder.getContext(), kShared); }
 
 Value DeviceBuilder::threadX() { return NVVM::ThreadIdXOp::create(builder, loc, i32()); }
+Value DeviceBuilder::laneId() { return NVVM::LaneIdOp::create(builder, loc, i32()); }
 Value DeviceBuilder::blockX() { return NVVM::BlockIdXOp::create(builder, loc, i32()); }
 Value DeviceBuilder::blockY() { return NVVM::BlockIdYOp::create(builder, loc, i32()); }
 Value DeviceBuilder::blockZ() { return NVVM::BlockIdZOp::create(builder, loc, i32()); }

@@ -560,8 +560,7 @@ private:
   /// Whether tables are looked up in memory: with sums of 64 rows of x ptxas would spill then.
   static bool readsTables(ArrayRef<Piece> pieces) {
     return llvm::any_of(pieces, [](const Piece &piece) {
-      auto codebook = dyn_cast<CodebookAttr>(piece.signature.leaf);
-      return codebook && codebook.getBits() > 4;
+      return makeDecoder(piece.signature.leaf, piece.signature.decodeContext())->readsTable();
     });
   }
 
@@ -655,7 +654,7 @@ private:
       int64_t shortest = decoder->hasZeros() ? 128 : 64;
       crowded |= piece.signature.a8 && decoder->zerosApart();
       crowded |= groups && (piece.signature.a8 || !decoder->hasHalfScales() || group % shortest != 0);
-      crowded |= bits > 16 || (bits > 4 && bits < 16 && (groups || isa<CodebookAttr>(piece.signature.leaf)));
+      crowded |= bits > 16 || (bits > 4 && bits < 16 && (groups || decoder->readsTable()));
       blocks += slabs * ((tilesOf(piece) + 2 * shape.warps - 1) / (2 * shape.warps));
     }
     if (shape.xTiles == 8 && !crowded && 4 * blocks >= 3 * target.multiprocessors)

@@ -57,6 +57,8 @@ public:
   /// rows that `canonicalWords` reads.
   virtual int64_t bits() const = 0;
   virtual CodeOrder order() const { return CodeOrder::Adjacent; }
+  /// Whether numbers are read from memory, each by its code.
+  virtual bool readsTable() const { return false; }
   /// Columns that share a scale: 0 where values are final, k for one a row.
   virtual int64_t group() const { return 0; }
   int64_t groups() const { return group() ? (context.k + group() - 1) / group() : 0; }
@@ -178,9 +180,10 @@ Decoder::Values lookUp(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int6
 /// pair.
 Decoder::Values lookUpPairs(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, mlir::Value codes, mlir::Value one);
 
-/// Tables of bytes, four entries a word, and the entries of eight codes: columns 0 … 3 and 4 … 7.
-Decoder::Values lookUpBytes(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits, mlir::Value codes,
-                            mlir::Value one);
+/// Tables of 2^bits bytes, bits ≤ 5, four entries a word, and the entries of eight codes in order `adjacent`: columns
+/// 0 … 3 and 4 … 7. The fifth bits are a second word of codes.
+Decoder::Values lookUpBytes(DeviceBuilder &b, llvm::ArrayRef<mlir::Value> table, int64_t bits,
+                            llvm::ArrayRef<mlir::Value> codes, mlir::Value one);
 /// Bytes below 128 minus others, which are at most 128.
 mlir::Value subBytes(DeviceBuilder &b, mlir::Value a, mlir::Value zeros);
 

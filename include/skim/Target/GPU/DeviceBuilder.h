@@ -23,6 +23,8 @@ public:
 
   //===--- the lane's place, as i32 ---===//
   Value threadX();
+  /// Of the warp; the device's compiler does not know that it is threadX() mod 32.
+  Value laneId();
   Value blockX();
   Value blockY();
   Value blockZ();

@@ -1,7 +1,8 @@
 //===- Codebook.cpp - codes into tables -------------------------------------===//
 //
-// Tables of up to sixteen entries are in registers, larger ones are read from
-// memory (the first level of cache) entry by entry.
+// Tables of up to eight words are in registers: sixteen halves, or thirty-two
+// bytes, which become floats behind the lookup. Larger ones are read from memory
+// (the first level of cache) entry by entry.
 //
 //===----------------------------------------------------------------------===//
 
@@ -21,6 +22,7 @@ public:
   CodeOrder order() const override {
     return byPairs() ? CodeOrder::Bytes : inRegisters() ? CodeOrder::Adjacent : CodeOrder::Split;
   }
+  bool readsTable() const override { return !inRegisters(); }
   int64_t group() const override { return integers ? context.k : 0; }
   SmallVector<TiledComponent> components(int64_t rows) const override {
     return layouts(rows, TiledComponent::Codes, {});
@@ -32,12 +34,11 @@ public:
       table = b.offset(table, b.mul(b.zeroExtend(tile.row[half], b.i64()), entries * entryBytes()));
     if (!inRegisters())
       return {table};
-    if (context.bytes) // of one bit, two bytes
-      return entries == 2 ? Values{b.zeroExtend(b.readOnly(b.i16(), table), b.i32())}
-                          : b.words(table, entries / 4, /*readOnly=*/true);
+    if (looksUpBytes() && entries == 2)
+      return {b.zeroExtend(b.readOnly(b.i16(), table), b.i32())};
     Values numbers;
-    if (!integers && attr.getTable() == this->half(b)) {
-      int64_t words = entries / 2, wide = std::min<int64_t>(words, 4);
+    if (looksUpBytes() || (!integers && attr.getTable() == this->half(b))) {
+      int64_t words = entries / (looksUpBytes() ? 4 : 2), wide = std::min<int64_t>(words, 4);
       for (int64_t word = 0; word < words; word += wide)
         numbers.append(b.words(b.offset(table, 4 * word), wide, /*readOnly=*/true));
       return numbers;
@@ -48,7 +49,14 @@ public:
   }
 
   Values beginRow(DeviceBuilder &b, const Values &requested) const override {
-    return inRegisters() && !context.bytes && !byPairs() ? registerTable(b, requested) : requested;
+    if (!inRegisters() || context.bytes || byPairs())
+      return requested;
+    if (!looksUpBytes())
+      return registerTable(b, requested);
+    Values table;
+    for (Value word : requested)
+      table.push_back(b.bitXor(word, b.word(0x80808080)));
+    return table;
   }
 
   Value scale(DeviceBuilder &b, ArrayRef<Value> components, const Tile &tile, int half, Value) const override {
@@ -60,7 +68,8 @@ public:
     if (byPairs())
       return lookUpPairs(b, row, words[0], one);
     if (inRegisters())
-      return lookUp(b, row, bits(), words[0], one);
+      return looksUpBytes() ? integers128(b, lookUpBytes(b, row, bits(), words, one))
+                            : lookUp(b, row, bits(), words[0], one);
     Values pairs;
     for (Value codes : codePairs(b, words)) {
       Value low = read(b, row[0], b.andWord(codes, 0xffff)), high = read(b, row[0], b.shrWord(codes, 16));
@@ -72,7 +81,7 @@ public:
   bool hasBytes() const override { return integers; }
   Values bytes(DeviceBuilder &b, const Values &row, Value, const Values &words) const override {
     if (inRegisters())
-      return lookUpBytes(b, row, bits(), words[0], one);
+      return lookUpBytes(b, row, bits(), words, one);
     Values fours;
     for (Value codes : codeBytes(b, words)) {
       Value four;
@@ -91,9 +100,25 @@ private:
   int64_t entries;
   bool integers;
 
-  bool inRegisters() const { return attr.getBits() <= 4; }
+  bool inRegisters() const { return attr.getBits() <= (integers ? 5 : 4); }
+  /// Whether tables in registers are bytes. In bf16 halves are faster, as long as they have room.
+  bool looksUpBytes() const { return integers && (context.bytes || !context.bf16 || attr.getBits() > 4); }
   /// Whether a permute reaches a whole table of halves. (Of bytes more can lie side by side.)
   bool byPairs() const { return attr.getBits() <= 2 && !integers; }
+  /// Fours of bytes q + 128 as four pairs of numbers q.
+  Values integers128(DeviceBuilder &b, const Values &fours) const {
+    Values pairs;
+    // 0x6400 + u is 1024 + u in f16.
+    Value upper = context.bf16 ? b.i32(0) : inRegister(b, 0x64646464);
+    for (Value four : fours)
+      for (uint32_t selector : {0x4140, 0x4342})
+        pairs.push_back(b.bytePermute(four, upper, selector));
+    if (context.bf16)
+      return integerPairs(b, pairs, 8, {}, 128);
+    for (Value &pair : pairs)
+      pair = b.subPairs(pair, b.word(0x64806480), b.f16());
+    return pairs;
+  }
   int64_t entryBytes() const { return integers ? 1 : 2; }
 
   Value read(DeviceBuilder &b, Value table, Value index) const {

@@ -346,32 +346,44 @@ static Value upperHalf(DeviceBuilder &b, Value word, Value one) {
 }
 
 namespace {
-/// What a permute reads for eight codes of a table in registers.
+/// What permutes read for eight codes of a table in registers.
 struct Selectors {
-  Selectors(DeviceBuilder &b, int64_t bits, Value codes, Value one) : b(b), bits(bits), codes(codes), one(one) {
+  Selectors(DeviceBuilder &b, int64_t bits, ArrayRef<Value> codes, Value one)
+      : b(b), bits(bits), codes(codes), one(one) {
     // In a register: a logical operation takes one number that is part of it.
-    positions = one ? b.mul(one, b.word(0x32103210)) : b.word(0x32103210);
+    positions = opaque(0x32103210);
   }
   /// Takes four codes, the lower or the upper.
   void take(bool upper) {
+    auto half = [&](Value selector) { return upper ? upperHalf(b, selector, one) : selector; };
     // A permute reads four selectors; their top bits would copy a sign.
-    selector = bits == 4 ? b.andWord(codes, 0x77777777) : codes;
-    selector = upper ? upperHalf(b, selector, one) : selector;
-    if (bits == 4) {
-      choice = b.bitOr(b.andWord(b.shrWord(codes, 1), 0x44444444), positions);
-      choice = upper ? upperHalf(b, choice, one) : choice;
-    }
+    selector = half(bits > 3 ? b.andWord(codes[0], 0x77777777) : codes[0]);
+    if (bits > 3)
+      choices[0] = half(b.bitOr(b.andWord(b.shrWord(codes[0], 1), 0x44444444), positions));
+    if (bits > 4)
+      choices[1] = half(b.add(b.mul(codes[1], opaque(4)), positions));
   }
   /// Four bytes of a table of bytes, four a word.
   Value bytes(ArrayRef<Value> entries) {
-    Value found = b.bytePermute(entries[0], entries[entries.size() > 1 ? 1 : 0], selector);
-    return bits == 4 ? b.bytePermute(found, b.bytePermute(entries[2], entries[3], selector), choice) : found;
+    Values found;
+    for (size_t i = 0; i < entries.size(); i += 2)
+      found.push_back(b.bytePermute(entries[i], entries[std::min(i + 1, entries.size() - 1)], selector));
+    for (int64_t bit = 0; found.size() > 1; ++bit) {
+      for (size_t i = 0; 2 * i < found.size(); ++i)
+        found[i] = b.bytePermute(found[2 * i], found[2 * i + 1], choices[bit]);
+      found.resize(found.size() / 2);
+    }
+    return found[0];
   }
 
 private:
   DeviceBuilder &b;
   int64_t bits;
-  Value codes, one, positions, selector, choice;
+  ArrayRef<Value> codes;
+  Value one, positions, selector;
+  std::array<Value, 2> choices; // by the codes' bits 3 and 4
+
+  Value opaque(uint32_t number) { return one ? b.mul(one, b.word(number)) : b.word(number); }
 };
 } // namespace
 
@@ -402,7 +414,7 @@ Values device::lookUpPairs(DeviceBuilder &b, ArrayRef<Value> table, Value codes,
   return result;
 }
 
-Values device::lookUpBytes(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Value codes, Value one) {
+Values device::lookUpBytes(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, ArrayRef<Value> codes, Value one) {
   Selectors selectors(b, bits, codes, one);
   Values result;
   for (bool upper : {false, true}) {

@@ -23,9 +23,8 @@ Product::Product(const KernelSignature &signature, bool inPlace, bool inPairs)
   assert((scaling != Units || own->hasHalfScales()) && "quotients of scales may be infinite");
 }
 
-Product::State Product::request(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const {
-  State state;
-  Tile &tile = state.tile;
+Tile Product::tileOf(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const {
+  Tile tile;
   tile.index = index;
   tile.lane = lane;
   tile.t = b.andWord(lane, 3);
@@ -39,6 +38,13 @@ Product::State Product::request(DeviceBuilder &b, const KernelArguments &argumen
     if (signature.partial)
       tile.row[h] = b.min(tile.row[h], b.sub(arguments.n, b.i32(1)));
   }
+  return tile;
+}
+
+Product::State Product::request(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const {
+  State state;
+  state.tile = tileOf(b, arguments, index, lane);
+  const Tile &tile = state.tile;
   state.codes = own->tileCodes(b, arguments.components, tile);
   for (int h = 0; h < 2; ++h)
     state.rows[h] = own->requestRow(b, arguments.components, tile, h);

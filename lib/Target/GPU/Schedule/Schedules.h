@@ -151,6 +151,8 @@ public:
     std::array<Values, 2> rows;
     std::array<Value, 2> zeros; // of the row's only group, or null
   };
+  /// What the lane has of a tile.
+  Tile tileOf(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const;
   /// Requests what rows need, and, when there is nothing else to do, waits for it.
   State request(DeviceBuilder &b, const KernelArguments &arguments, Value index, Value lane) const;
   void begin(DeviceBuilder &b, const KernelArguments &arguments, State &state) const;

@@ -9,18 +9,32 @@ using namespace skim::device;
 using Values = KernelBuilder::Values;
 using Steps = SmallVector<Decoder::Words>;
 
-void SlabKernel::beginTiles() {
-  thread = b.threadX();
+SmallVector<Value, 2> SlabKernel::findTiles(Value warp) {
   Value tiles = b.shrWord(b.add(arguments.n, kTileRows - 1), 4);
-  Value own = b.add(b.mul(arguments.block, signature.warps), b.shrWord(thread, 5));
+  Value own = b.add(b.mul(arguments.block, signature.warps), warp);
+  SmallVector<Value, 2> found;
+  active.clear();
   for (int64_t j = 0; j < signature.tiles; ++j) {
     Value tile = b.add(b.mul(own, signature.tiles), j);
     active.push_back(b.less(tile, tiles));
-    states.push_back(product.request(b, arguments, b.min(tile, b.sub(tiles, b.i32(1))), b.andWord(thread, 31)));
+    found.push_back(b.min(tile, b.sub(tiles, b.i32(1))));
   }
+  return found;
+}
+
+void SlabKernel::beginTiles() {
+  thread = b.threadX();
+  for (Value tile : findTiles(b.shrWord(thread, 5)))
+    states.push_back(product.request(b, arguments, tile, b.andWord(thread, 31)));
   for (Product::State &state : states)
     product.begin(b, arguments, state);
   firstRow = b.mul(b.blockY(), rows);
+}
+
+void SlabKernel::findTilesAnew() {
+  Value lane = b.laneId();
+  for (auto [state, tile] : llvm::zip(states, findTiles(b.shrWord(b.sub(thread, lane), 5))))
+    state.tile = product.tileOf(b, arguments, tile, lane);
 }
 
 Value SlabKernel::beginColumns() {

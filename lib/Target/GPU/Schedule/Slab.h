@@ -40,6 +40,9 @@ protected:
 
   /// Requests what is needed of the tiles. Warps behind the last tile help with x; what they compute is not stored.
   void beginTiles();
+  /// What there is to know of tiles and rows, from the lane's number as the device has it: behind a loop, nothing of it
+  /// has to be kept in registers meanwhile.
+  void findTilesAnew();
   /// The block's columns; returns the number of its first span.
   Value beginColumns();
 
@@ -63,6 +66,8 @@ protected:
   void finish(const Values &sums, Value shared);
 
 private:
+  /// The warp's tiles, and `active`.
+  llvm::SmallVector<Value, 2> findTiles(Value warp);
   Steps canonicalSteps(size_t j, Value first, int64_t count);
   Steps ifActive(size_t j, llvm::function_ref<Steps()> load, int64_t count);
   void storeShared(const Values &sums, Value shared);

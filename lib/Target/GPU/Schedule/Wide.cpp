@@ -57,6 +57,7 @@ public:
         multiplyRest();
         return state();
       }));
+    findTilesAnew();
     finish(addFactors(product.finish(b, arguments, states[0], sumsAndUnits())), arguments.shared);
   }
 
@@ -245,7 +246,7 @@ bool device::fitsWide(const Decoder &decoder, int64_t k) {
   int64_t group = decoder.group(), bits = decoder.bits();
   if (group != 0 && group < k && (!decoder.hasHalfScales() || group % (decoder.hasZeros() ? 128 : 64) != 0))
     return false;
-  return (bits > 0 && bits <= 4) || bits == 16;
+  return (bits > 0 && bits <= 5 && !decoder.readsTable()) || bits == 16;
 }
 
 void device::emitWideKernel(DeviceBuilder &b, const KernelSignature &signature, const KernelArguments &arguments) {
