@@ -76,10 +76,11 @@ static BufferKind kindOf(StringRef name) {
 /// by the weights that a turn loads, all else in proportion to PTX.
 static PipeCounts machineCounts(const SassKernel &machine, const PtxKernel &code, const BlockWalk &walked) {
   double rest = walked.pipes.issued - walked.loops.issued;
-  // A loop that is none in machine code is unrolled: each of its instructions is executed once.
-  double often = machine.loopLoads == 0 && code.loopLoads > 0 ? walked.warps
-                 : code.rest.issued > 0                       ? rest / code.rest.issued
-                                                              : 0;
+  double often = code.rest.issued > 0 ? rest / code.rest.issued : 0;
+  // A loop that is none in machine code is unrolled: each of its instructions is executed once, but for those of pieces
+  // that other blocks have. No more are than in PTX.
+  if (machine.loopLoads == 0 && code.loopLoads > 0)
+    often = std::min(walked.warps, walked.pipes.issued / std::max(machine.rest.issued, 1.0));
   PipeCounts counts = machine.rest.scaled(often);
   if (machine.loopLoads > 0 && code.loopLoads > 0)
     counts += machine.loops.scaled(walked.loops.issued / code.loops.issued * code.loopLoads / machine.loopLoads);
