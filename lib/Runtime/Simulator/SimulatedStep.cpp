@@ -1,8 +1,7 @@
 #include "skim/Runtime/SimulatedStep.h"
-#include "skim/Support/Float16.h"
+#include "skim/Runtime/SimulatedProduct.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 using namespace skim;
@@ -62,42 +61,13 @@ Error SimulatedStep::launch(std::span<const LaunchList::Launch> launches, const 
   return Error::success();
 }
 
-static float fromHalf(uint16_t bits, bool bf16) {
-  return bf16 ? std::bit_cast<float>(static_cast<uint32_t>(bits) << 16) : f16ToF32(bits);
-}
-
-/// As a library does it: sums in f32, in an order of its own.
 Error SimulatedStep::multiply(const LaunchList::Launch &launch, const LaunchValues &values) {
-  auto [n, k, bf16, add] = *launch.product;
-  int64_t rows = values.productRows(launch), stride = launch.arguments[3].value;
+  int64_t rows = values.productRows(launch);
   if (productRunner)
     return rows ? productRunner(*launch.product, rows) : Error::success();
-  std::vector<uint16_t> weight(static_cast<size_t>(n * k)), x(static_cast<size_t>(rows * k));
-  if (Error error = device.copyOut(weight.data(), values.of(launch.arguments[0]), weight.size() * 2))
-    return error;
-  if (Error error = device.copyOut(x.data(), values.of(launch.arguments[1]), x.size() * 2))
-    return error;
-  std::vector<float> decoded(weight.size()), row(static_cast<size_t>(k)), y(static_cast<size_t>(n));
-  for (size_t i = 0; i < weight.size(); ++i)
-    decoded[i] = fromHalf(weight[i], bf16);
-  for (int64_t r = 0; r < rows; ++r) {
-    Address to = values.of(launch.arguments[2]) + static_cast<Address>(r * stride * 4);
-    std::fill(y.begin(), y.end(), 0.0f);
-    if (add)
-      if (Error error = device.copyOut(y.data(), to, y.size() * 4))
-        return error;
-    for (int64_t i = 0; i < k; ++i)
-      row[static_cast<size_t>(i)] = fromHalf(x[static_cast<size_t>(r * k + i)], bf16);
-    for (int64_t column = 0; column < n; ++column) {
-      float sum = 0;
-      for (int64_t i = 0; i < k; ++i)
-        sum += row[static_cast<size_t>(i)] * decoded[static_cast<size_t>(column * k + i)];
-      y[static_cast<size_t>(column)] += sum;
-    }
-    if (Error error = device.copyIn(to, y.data(), y.size() * 4))
-      return error;
-  }
-  return Error::success();
+  auto at = [&](size_t i) { return values.of(launch.arguments[i]); };
+  auto [n, k, bf16, add] = *launch.product;
+  return sim::multiply(device, {n, k, rows, static_cast<int64_t>(at(3)), bf16, add}, at(0), at(1), at(2));
 }
 
 Error SimulatedStep::step(const skim_step_args &args, std::span<SampleState> states, int32_t *chosen) {

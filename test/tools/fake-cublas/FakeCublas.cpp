@@ -10,7 +10,7 @@ constexpr int kSuccess = 0, kInvalidValue = 7, kExecutionFailed = 13, kF32 = 0, 
 struct Handle {
   void *stream = nullptr, *workspace = nullptr;
 };
-using Product = int (*)(uint64_t, uint64_t, uint64_t, int, int, int, int, bool, bool, float, void *);
+using Product = int (*)(uint64_t, uint64_t, uint64_t, int, int, int, int, bool, bool, bool, void *);
 } // namespace
 
 extern "C" {
@@ -43,7 +43,7 @@ int cublasGemmEx(void *handle, int transA, int transB, int m, int n, int k, cons
   auto product = driver ? reinterpret_cast<Product>(::dlsym(driver, "cuFakeProduct")) : nullptr;
   auto address = [](const void *pointer) { return reinterpret_cast<uint64_t>(pointer); };
   return product && product(address(a), address(b), address(c), m, n, k, strideC, typeA == kBF16, typeC == kF32,
-                            *static_cast<const float *>(beta), state.stream) == 0
+                            *static_cast<const float *>(beta) == 1, state.stream) == 0
              ? kSuccess
              : kExecutionFailed;
 }

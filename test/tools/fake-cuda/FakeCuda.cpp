@@ -1,7 +1,7 @@
 // The functions of lib/Runtime/Cuda/DriverApi.h over the simulator.
 #include "FakeDevice.h"
 
-#include "skim/Support/Float16.h"
+#include "skim/Runtime/SimulatedProduct.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -223,44 +223,15 @@ Result cuMemsetD8Async(Address to, unsigned char value, size_t bytes, StreamHand
   });
 }
 
-/// No function of a driver: what fake-cublas gives to the stream. y[r·stride + c] = add·y + Σ x[r, i]·w[c, i], in this
-/// order and in f32, of f16 or bf16.
+/// No function of a driver: what fake-cublas gives to the stream (sim::Product).
 extern "C" Result cuFakeProduct(Address w, Address x, Address y, int n, int rows, int k, int stride, bool bf16,
-                                bool floats, float before, StreamHandle stream) {
+                                bool floats, bool add, StreamHandle stream) {
   Call call;
   if (call.result != kSuccess)
     return call.result;
   return call.state.push(*stream, [=, &state = call.state] {
-    sim::Device &device = state.device;
     ++state.counts["products"];
-    auto read = [&](Address from, int count, std::vector<float> &to) {
-      std::vector<uint16_t> halves(static_cast<size_t>(count));
-      bool done = succeeded(device.copyOut(halves.data(), from, halves.size() * 2));
-      for (uint16_t half : halves)
-        to.push_back(bf16 ? bf16ToF32(half) : f16ToF32(half));
-      return done;
-    };
-    std::vector<float> weights, row, result(static_cast<size_t>(n));
-    bool done = read(w, n * k, weights);
-    for (int r = 0; done && r < rows; ++r) {
-      row.clear();
-      done = read(x + static_cast<Address>(r) * k * 2, k, row);
-      Address to = y + static_cast<Address>(r) * stride * (floats ? 4 : 2);
-      if (floats && before != 0)
-        done = done && succeeded(device.copyOut(result.data(), to, result.size() * 4));
-      std::vector<uint16_t> halves;
-      for (int c = 0; c < n; ++c) {
-        float sum = 0;
-        for (int i = 0; i < k; ++i)
-          sum += row[static_cast<size_t>(i)] * weights[static_cast<size_t>(c * k + i)];
-        float &value = result[static_cast<size_t>(c)];
-        value = (before != 0 ? value : 0) + sum;
-        halves.push_back(f32ToF16(value));
-      }
-      done = done && succeeded(floats ? device.copyIn(to, result.data(), result.size() * 4)
-                                      : device.copyIn(to, halves.data(), halves.size() * 2));
-    }
-    return done;
+    return succeeded(sim::multiply(state.device, {n, k, rows, stride, bf16, add, floats}, w, x, y));
   });
 }
 

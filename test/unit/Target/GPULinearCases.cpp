@@ -3,6 +3,7 @@
 #include "GPULinearCases.h"
 
 #include "skim/Reference/Activation.h"
+#include "skim/Runtime/SimulatedProduct.h"
 #include "skim/Support/Threads.h"
 #include "skim/Target/GPU/Emit.h"
 #include "skim/Target/GPU/Tiles.h"
@@ -50,32 +51,6 @@ std::vector<float> skim::exactFloats(size_t count, std::mt19937 &random) {
   for (float &value : values)
     value = static_cast<float>(static_cast<int>(random() % 129) - 64) / 16;
   return values;
-}
-
-/// y (+)= x·Wᵀ, as a library does it.
-static void multiply(sim::Device &device, const device::LibraryProduct &product, int64_t rows, int64_t stride,
-                     sim::Address w, sim::Address x, sim::Address y) {
-  auto read = [&](sim::Address from, int64_t count) {
-    std::vector<uint16_t> halves(count);
-    EXPECT_FALSE(bool(device.copyOut(halves.data(), from, halves.size() * 2)));
-    std::vector<float> values;
-    for (uint16_t half : halves)
-      values.push_back(product.bf16 ? bf16ToF32(half) : f16ToF32(half));
-    return values;
-  };
-  std::vector<float> weights = read(w, product.n * product.k), columns = read(x, rows * product.k), own(product.n);
-  for (int64_t row = 0; row < rows; ++row) {
-    sim::Address to = y + row * stride * 4;
-    if (product.add)
-      EXPECT_FALSE(bool(device.copyOut(own.data(), to, own.size() * 4)));
-    for (int64_t n = 0; n < product.n; ++n) {
-      float sum = 0;
-      for (int64_t k = 0; k < product.k; ++k)
-        sum += columns[row * product.k + k] * weights[n * product.k + k];
-      own[n] = product.add ? own[n] + sum : sum;
-    }
-    EXPECT_FALSE(bool(device.copyIn(to, own.data(), own.size() * 4)));
-  }
 }
 
 Outcome skim::simulate(MLIRContext &context, const Case &test, int64_t m, const std::vector<float> &x,
@@ -141,8 +116,10 @@ Outcome skim::simulate(MLIRContext &context, const Case &test, int64_t m, const 
   for (const device::LinearLaunch &launch : launches) {
     outcome.kernels.push_back(launch.product ? "cublas" : launch.kernel);
     if (launch.product) {
-      multiply(device, *launch.product, m, columns, scratch + launch.arguments[0].offset,
-               scratch + launch.arguments[1].offset, yAt);
+      auto [width, depth, bf16, add] = *launch.product;
+      Error failed = sim::multiply(device, {width, depth, m, columns, bf16, add}, scratch + launch.arguments[0].offset,
+                                   scratch + launch.arguments[1].offset, yAt);
+      EXPECT_FALSE(bool(failed)) << failed.message();
       continue;
     }
     std::vector<sim::Argument> arguments;

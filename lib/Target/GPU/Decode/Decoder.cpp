@@ -249,8 +249,13 @@ Value device::subBytes(DeviceBuilder &b, Value a, Value zeros) {
 // q < 128. Eight bits in bf16 go in two parts of four.
 static bool inTwoParts(bool bf16, int64_t bits) { return bf16 && bits > 7; }
 
+/// A constant, if there is `one` one in a register.
+static Value opaque(DeviceBuilder &b, uint32_t bits, Value one) {
+  return one ? b.mul(one, b.word(bits)) : b.word(bits);
+}
+
 Value Decoder::inRegister(DeviceBuilder &b, uint32_t bits) const {
-  return one && this->bits() ? b.mul(one, b.word(bits)) : b.word(bits);
+  return opaque(b, bits, this->bits() ? one : Value());
 }
 
 Value Decoder::zeroPair(DeviceBuilder &b, Value integer, int64_t bits) const {
@@ -342,7 +347,7 @@ static Value upperHalf(DeviceBuilder &b, Value word, Value one) {
     return b.shrWord(word, 16);
   Value pair = b.bitcast(word, b.vec(2, b.f16()));
   Value upper = b.bitcast(b.shuffle(pair, pair, {1, 1}), b.i32());
-  return b.mulPairs(upper, b.mul(one, b.word(0x3c003c00)), b.f16());
+  return b.mulPairs(upper, opaque(b, 0x3c003c00, one), b.f16());
 }
 
 namespace {
@@ -351,7 +356,7 @@ struct Selectors {
   Selectors(DeviceBuilder &b, int64_t bits, ArrayRef<Value> codes, Value one)
       : b(b), bits(bits), codes(codes), one(one) {
     // In a register: a logical operation takes one number that is part of it.
-    positions = opaque(0x32103210);
+    positions = opaque(b, 0x32103210, one);
   }
   /// Takes four codes, the lower or the upper.
   void take(bool upper) {
@@ -361,7 +366,7 @@ struct Selectors {
     if (bits > 3)
       choices[0] = half(b.bitOr(b.andWord(b.shrWord(codes[0], 1), 0x44444444), positions));
     if (bits > 4)
-      choices[1] = half(b.add(b.mul(codes[1], opaque(4)), positions));
+      choices[1] = half(b.add(b.mul(codes[1], opaque(b, 4, one)), positions));
   }
   /// Four bytes of a table of bytes, four a word.
   Value bytes(ArrayRef<Value> entries) {
@@ -382,8 +387,6 @@ private:
   ArrayRef<Value> codes;
   Value one, positions, selector;
   std::array<Value, 2> choices; // by the codes' bits 3 and 4
-
-  Value opaque(uint32_t number) { return one ? b.mul(one, b.word(number)) : b.word(number); }
 };
 } // namespace
 
@@ -403,7 +406,7 @@ Values device::lookUp(DeviceBuilder &b, ArrayRef<Value> table, int64_t bits, Val
 }
 
 Values device::lookUpPairs(DeviceBuilder &b, ArrayRef<Value> table, Value codes, Value one) {
-  Value positions = one ? b.mul(one, b.word(0x10101010)) : b.word(0x10101010), second = table[table.size() - 1];
+  Value positions = opaque(b, 0x10101010, one), second = table[table.size() - 1];
   Values result;
   for (int64_t shift : {0, 4}) {
     // Bytes 2c and 2c + 1 of the table, side by side: a product, which is none of the integer pipe's.

@@ -36,7 +36,6 @@ public:
         rowBytes(rowBytesOf(signature)) {}
 
   void emit() {
-    product.setOne(b.min(arguments.m, b.i32(1)));
     beginTiles();
     stages = arguments.shared;
     const Tile &lane = states[0].tile;

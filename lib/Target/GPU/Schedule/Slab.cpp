@@ -23,6 +23,7 @@ SmallVector<Value, 2> SlabKernel::findTiles(Value warp) {
 }
 
 void SlabKernel::beginTiles() {
+  product.setOne(b.min(arguments.m, b.i32(1)));
   thread = b.threadX();
   for (Value tile : findTiles(b.shrWord(thread, 5)))
     states.push_back(product.request(b, arguments, tile, b.andWord(thread, 31)));

@@ -35,7 +35,6 @@ public:
       : SlabKernel(b, signature, arguments, /*inPlace=*/true, spanOf), half(signature.bf16 ? b.bf16() : b.f16()) {}
 
   void emit() {
-    product.setOne(b.min(arguments.m, b.i32(1)));
     beginTiles();
     Value begin = beginColumns();
     step = b.mul(begin, span / kStepColumns);
