@@ -92,16 +92,16 @@ public:
     if (!byLibrary && !a8 && target.hasWgmma() && m >= kWideRows && isWide(parts))
       layout = PackedLayout::Matrices;
     packAll(parts);
-    if (byLibrary) {
-      multiplyByLibrary(parts);
-      return Error::success();
-    }
     Pieces pieces, behind;
     if (family)
       pieces = piecesOfFamily(parts);
     else
       for (const LinearPiece &piece : parts.pieces)
         pieces.push_back(pieceOf(piece, a8));
+    if (byLibrary) {
+      multiplyByLibrary(parts, pieces);
+      return Error::success();
+    }
     for (auto [index, pair] : llvm::enumerate(parts.pairs)) {
       const LinearPiece *whole = holderOf(parts, pair);
       if (!whole) {
@@ -362,15 +362,11 @@ private:
   }
 
   /// The panels' weights decoded, one behind the other as their columns of y are, and multiplied.
-  void multiplyByLibrary(const LinearPieces &parts) {
+  void multiplyByLibrary(const LinearPieces &parts, Pieces &pieces) {
     int64_t n = 0, k = packedColumns(call.k);
     for (const LinearPanel &panel : call.panels)
       n = std::max(n, panel.yColumn + panel.n);
     LaunchArgument decoded = allocate(n * k * 2), x = packed.lookup(parts.pieces.front().alpha);
-    Pieces pieces = family ? piecesOfFamily(parts) : Pieces();
-    for (const LinearPiece &piece : parts.pieces)
-      if (!family)
-        pieces.push_back(pieceOf(piece));
     for (Piece &piece : pieces) {
       piece.signature.epilogue = LinearEpilogue::Store;
       piece.signature.warps = kDecodeWarps;
